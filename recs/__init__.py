@@ -1,0 +1,3 @@
+"""A nightly, time-aware recommender on Spark."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,295 @@
+"""How things are done: the validated configuration tree.  Flags say where and when; this says how.
+
+A file is YAML; every key is checked, an unknown one is an error that names it.  `load(path_or_name)` takes a path or the
+name of a file shipped in `configs/`.  `extends: NAME` starts from another shipped file.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .clock import parse_zone
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names file and key."""
+
+
+def _duration(v: Any) -> Any:
+    """`30m`, `2h`, `7d`, `90s` -> timedelta; other values are left to pydantic."""
+    if isinstance(v, str) and v and v[:-1].replace(".", "", 1).isdigit() and v[-1] in "smhd":
+        return timedelta(seconds=float(v[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[v[-1]])
+    return v
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventType(_Strict):
+    """One kind of interaction.  `code` is stored in `sequences` and must never be given to another type."""
+
+    code: int = Field(ge=0, le=32767)
+    weight: float = Field(1.0, ge=0)
+    target: bool = True     # is it something the lists should bring about?
+
+
+class TimeColumn(_Strict):
+    """Where the instant comes from.
+
+    `epoch_s`, `epoch_ms`, `epoch_us`: a number; `iso`: ISO 8601, an offset wins over `zone`; `local`: wall-clock text read with
+    `format` in `zone` (an IANA name) or in the zone that the Spark SQL expression `zone_expr` gives per row;
+    `timestamp`: already an instant; `order_only`: no clock, `expr` is the position and a step is one day.
+    """
+
+    kind: Literal["epoch_s", "epoch_ms", "epoch_us", "iso", "local", "timestamp", "order_only"]
+    expr: str
+    format: str | None = None
+    zone: str = "UTC"
+    zone_expr: str | None = None
+    earliest: str = "1990-01-01"    # earlier instants are refused as too_early (epoch 0, year 1, seconds read as milliseconds)
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, v: str) -> str:
+        parse_zone(v)
+        return v
+
+
+class SourceFormat(_Strict):
+    """How the raw files are read: `options` go to Spark's reader as they are."""
+
+    format: Literal["csv", "json", "parquet", "delta", "text"]
+    options: dict[str, str] = {}
+    schema_ddl: str | None = None   # CSV and JSON: the raw columns with their types; default: everything as text (JSON: inferred)
+
+
+class Rule(_Strict):
+    """Keep a row only where `keep` (Spark SQL) is true; others are refused with `reason`.  NULL counts as not true."""
+
+    keep: str
+    reason: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+
+
+class EventMapping(_Strict):
+    """Raw columns -> the columns of `events`, each a Spark SQL expression over the raw ones.
+
+    `explode`: (name, expression) applied first: one raw row may hold many events.  `merge_keys`: expressions that identify one
+    event; rows equal in them are merged by `merge` (column -> aggregate over the mapped rows: first, last, min, max,
+    sum), default: the first row in source order is kept.
+    """
+
+    source: SourceFormat
+    explode: str | None = None      # SQL generator, e.g. "posexplode(split(value, ' ')) AS (pos, token)"
+    columns: dict[str, str] = {}    # further named expressions, usable in everything below
+    where: list[Rule] = []
+    user_id: str
+    item_id: str
+    time: TimeColumn
+    event_type: str = "'event'"
+    event_types: dict[str, EventType] = {"event": EventType(code=1)}
+    value: str | None = None
+    dwell_s: str | None = None
+    lat: str | None = None
+    lon: str | None = None
+    context: str | None = None
+    order: str | None = None        # order inside a tie in time; default: the row's place in its file
+    merge_keys: list[str] = []      # default: user, item, instant, event type, order
+    merge: dict[str, Literal["first", "last", "min", "max", "sum"]] = {}
+
+    @property
+    def has_clock(self) -> bool:
+        return self.time.kind != "order_only"
+
+    @field_validator("event_types")
+    @classmethod
+    def _codes_differ(cls, v: dict[str, EventType]) -> dict[str, EventType]:
+        if len({t.code for t in v.values()}) != len(v):
+            raise ValueError("two event types share a code")
+        if not any(t.target for t in v.values()):
+            raise ValueError("no event type is a target")
+        return v
+
+
+class TableMapping(_Strict):
+    """A catalogue or user table: its columns as Spark SQL expressions over the raw ones; absent ones are NULL.
+
+    Without `valid_from` a row holds from 1970 on.  `latest_by` keeps, per key, the row with the greatest value of it.
+    """
+
+    source: SourceFormat
+    where: list[Rule] = []
+    columns: dict[str, str]
+    latest_by: str | None = None
+
+
+class LogConfig(_Strict):
+    """One log: how its raw files become events, items and users."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    events: EventMapping
+    items: TableMapping | None = None
+    users: TableMapping | None = None
+    notes: list[str] = []
+
+
+class IngestConfig(_Strict):
+    lookback: Duration = timedelta(days=7)       # an event older than the newest known one by more than this is refused as too_late (first load excepted)
+    future_slack: Duration = timedelta(hours=1)  # an event later than the batch's clock by more than this is refused as in_future
+    max_quarantine_share: float = Field(0.5, ge=0, le=1)    # above it the batch is not written: the mapping is wrong
+
+
+class SessionConfig(_Strict):
+    gap: Duration = timedelta(minutes=30)        # a gap of exactly this much still joins
+
+
+class SequenceConfig(_Strict):
+    max_events: int = Field(500, ge=1, le=100_000)  # newest N per user: bounds memory per row
+    missing: dict[Literal["value", "dwell_s", "lat", "lon"], Literal["mask", "last", "mean", "interpolate"]] = {}
+
+
+class ItemTableConfig(_Strict):
+    """Item statistics and neighbours as of a cut (recs/evidence/item_tables.py says what each means)."""
+
+    neighbours: int = Field(200, ge=1)              # kept per item and kind
+    max_items_per_user: int = Field(500, ge=2)      # newest distinct items that form pairs: bounds the cost of one user to its square
+    ease_max_items: int = Field(15_000, ge=0)       # EASE inverts items x items: 15,000 need 1.8 GB and a minute; above, it is left out
+    ease_lambda: float = Field(300.0, gt=0)
+    transition_gap: Duration = timedelta(days=2)
+    transition_half_life_d: float = 120.0
+    adopter_half_life_d: float = 3.0
+    als_factors: int = Field(64, ge=1)
+    als_iterations: int = Field(10, ge=1)
+
+
+class FitConfig(_Strict):
+    """How parameters of simple models are fitted on earlier nights."""
+
+    nights: int = Field(2, ge=1)                    # cuts before the night
+    horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
+    max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
+    k: int = 10
+
+
+class SeenPolicy(_Strict):
+    """Per event type: may an item the user has met this way be recommended?  `never`, `always`, or again after N days."""
+
+    default: Literal["always", "never"] = "always"
+    by_type: dict[str, Literal["always", "never"] | Annotated[int, Field(ge=1)]] = {}
+
+
+class RuleConfig(_Strict):
+    seen: SeenPolicy = SeenPolicy()
+    category_cap: int | None = Field(None, ge=1)    # at most this many items of one top-level category in a list
+    mmr_lambda: float = Field(1.0, gt=0, le=1)      # 1 = by score; below, similar items are pushed apart (maximal marginal relevance)
+    exclude_self: bool = False                      # items are users: nobody is recommended to themself
+
+
+class ListConfig(_Strict):
+    name: str = Field("main", pattern=r"^[a-z][a-z0-9_]*$")
+    k: int = Field(20, ge=1, le=1000)
+    active_days: int = Field(90, ge=1)              # an event within this many days: a list of one's own; else the segment's list
+    rules: RuleConfig = RuleConfig()
+    block_items: int = Field(65_536, ge=1)          # catalogue columns scored at a time
+    batch_users: int = Field(256, ge=1)             # histories scored at a time
+
+
+class AuditConfig(_Strict):
+    max_fallback_share: float = Field(0.5, ge=0, le=1)
+    max_change_of_lists: float = Field(0.5, ge=0)           # |lists / yesterday's lists - 1|
+    min_overlap: float = Field(0.02, ge=0, le=1)            # mean share of yesterday's items kept; not asked of a first night or a new model
+    max_identical_share: float = Field(0.999, ge=0, le=1)   # lists equal to yesterday's although the users have new events: frozen model
+    max_item_share: float = Field(0.98, ge=0, le=1)         # one item in more than this share of the lists: collapse
+
+
+class ZoneConfig(_Strict):
+    zone: str = "UTC"
+    lead: Duration = timedelta(hours=7)             # the list is used this much after local midnight
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, v: str) -> str:
+        parse_zone(v)
+        return v
+
+
+class SparkConfig(_Strict):
+    """Settings of the session made here; under spark-submit what the submit command says wins."""
+
+    master: str = "local[*]"
+    shuffle_partitions: int = Field(8, ge=1)
+    driver_memory: str = "4g"
+    jars_dir: str | None = None                     # folder with Delta's three jars, for machines without network; default: $RECS_JARS_DIR
+    settings: dict[str, str] = {}
+
+
+class Config(_Strict):
+    log: LogConfig
+    clock: ZoneConfig = ZoneConfig()
+    ingest: IngestConfig = IngestConfig()
+    sessions: SessionConfig = SessionConfig()
+    sequences: SequenceConfig = SequenceConfig()
+    item_tables: ItemTableConfig = ItemTableConfig()
+    fit: FitConfig = FitConfig()
+    models: list[str] = ["popularity", "recent_popularity", "blend"]    # trained each night
+    champion: str = "blend"
+    lists: ListConfig = ListConfig()
+    audit: AuditConfig = AuditConfig()
+    spark: SparkConfig = SparkConfig()
+
+    @model_validator(mode="after")
+    def _champion_is_trained(self) -> Config:
+        if self.champion not in self.models:
+            raise ValueError(f"champion {self.champion!r} is not among models {self.models}")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Of everything that can change a list; where Spark runs cannot."""
+        body = self.model_dump(mode="json", exclude={"spark"})
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _read(name: str) -> tuple[str, dict]:
+    """A path, or the name of a shipped file; `log: NAME` pulls in configs/mappings/NAME.yaml."""
+    shipped = resources.files("recs.configs")
+    for path in (Path(name), Path(str(shipped / f"{name}.yaml"))):
+        if path.is_file():
+            try:
+                body = yaml.safe_load(path.read_text()) or {}
+            except yaml.YAMLError as e:
+                raise ConfigError(f"{path}: not YAML: {e}") from e
+            if not isinstance(body, dict):
+                raise ConfigError(f"{path}: expected keys and values")
+            return str(path), body
+    known = sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir() if p.name.endswith(".yaml"))
+    raise ConfigError(f"no configuration {name!r}: give a path or one of {', '.join(known)}")
+
+
+def _merge(base: dict, top: dict) -> dict:
+    return {**base, **{k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in top.items()}}
+
+
+def load(name: str, **overrides: Any) -> Config:
+    """The configuration of a path or a shipped name; `overrides` replace whole top-level keys."""
+    path, body = _read(name)
+    if base := body.pop("extends", None):
+        body = _merge(_read(base)[1], body)
+    if isinstance(body.get("log"), str):
+        relative = Path(path).parent / f"{body['log']}.yaml"
+        body["log"] = _read(str(relative) if relative.is_file() else f"mappings/{body['log']}")[1]
+    try:
+        return Config.model_validate({**body, **overrides})
+    except ValidationError as e:
+        lines = [f"  {'.'.join(map(str, x['loc'])) or '(top)'}: {x['msg']}" for x in e.errors()]
+        raise ConfigError(f"{path}:\n" + "\n".join(lines)) from e

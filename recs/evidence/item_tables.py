@@ -1,0 +1,141 @@
+"""Item tables as of a cut: what the log says about items, as files that a worker maps into memory.
+
+A folder per cut, written by recs/etl/item_tables.py, opened by every model:
+
+    manifest.json           cut, batch, number of items, shape, type and SHA-256 of every file; written last
+    item_index.npy          [I] int32: integer of item_vocabulary of column c; columns are in the order of the item ids, so
+                            that the lower column is the tie-break by item id
+    item_ids.bytes/.ends    the ids themselves, UTF-8, one after another, and where each ends
+    available_from/_until   [I] int64 microseconds; available_from <= t < available_until may be recommended
+    category.npy            [I] int32 code of the top-level category, -1 = none
+    stat.<name>.npy         [I] float32 statistics (names below)
+    <kind>.indptr/.indices/.values   sparse item x item neighbours, row = item the user has, column = item it speaks for
+    <kind>.dense.npy        [I, I] or [I, F] float32
+
+`Known` items are those with an event before the cut; only they have columns.
+
+Statistics: `users_<W>` day-users (distinct users per UTC day, summed) in the window W before the cut, W in WINDOWS;
+`decay_<H>` the same with weight 2^(-age / H), H in HALF_LIVES, age from the middle of the hour to the cut;
+`events_all`; `first_h`, `last_h` hours from first and last event to the cut.
+
+Neighbour kinds, by the string a model asks for:
+    cooc            cosine of co-occurrence in users' histories
+    transitions     next-item transitions, 2^(-age / half-life), row-normalised with shrinkage
+    adopters        votes of recent adopters: sum over users v of [v knew j] * 2^(-age of v's latest meeting of i / half-life)
+                    with idf weights and the votes of one user normalised by what he knows
+    ease:<lambda>   EASE (Steck, WWW 2019, arXiv 1905.03375), dense; only up to `ease_max_items`
+    als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; Spark MLlib), dense
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+WINDOWS = {"6h": 6, "1d": 24, "2d": 48, "3d": 72, "7d": 168, "14d": 336, "28d": 672, "60d": 1440, "90d": 2160, "180d": 4320, "all": None}   # hours
+HALF_LIVES = {"6h": 6, "1d": 24, "3d": 72, "10d": 240, "30d": 720}  # hours
+FOREVER_US = np.iinfo(np.int64).max
+
+
+class ArtifactError(RuntimeError):
+    """A folder of files is not what its manifest says."""
+
+
+class ItemTables:
+    """One folder of item tables, opened read-only; arrays are memory-mapped when first asked for."""
+
+    def __init__(self, path: str | Path, verify: bool = False) -> None:
+        self.path = Path(path)
+        try:
+            self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
+        except FileNotFoundError as e:
+            raise ArtifactError(f"{self.path}: no manifest.json; the folder is missing or was not written to its end") from e
+        if verify:
+            verify_files(self.path, self.manifest)
+
+    @property
+    def cut_us(self) -> int:
+        """Nothing at or after this instant is in the tables."""
+        return self.manifest["cut_us"]
+
+    @property
+    def version(self) -> str:
+        """Cut and content in one name."""
+        return self.manifest["version"]
+
+    @property
+    def n_items(self) -> int:
+        return self.manifest["n_items"]
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(self.manifest["kinds"])
+
+    def array(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self.path / f"{name}.npy", mmap_mode="r")
+        except FileNotFoundError as e:
+            raise ArtifactError(f"{self.path}: holds no {name!r}; it was built with kinds {sorted(self.kinds)}") from e
+
+    def stat(self, name: str) -> np.ndarray:
+        """[I] float32 statistic, see the module's text."""
+        return self.array(f"stat.{name}")
+
+    def neighbours(self, kind: str) -> sp.csr_matrix:
+        """[I, I] float32 sparse neighbours of a kind, memory-mapped."""
+        parts = [self.array(f"{kind}.{part}") for part in ("values", "indices", "indptr")]
+        return sp.csr_matrix((parts[0], parts[1], parts[2]), shape=(self.n_items, self.n_items), copy=False)
+
+    def dense(self, kind: str) -> np.ndarray:
+        """[I, ·] float32 dense table of a kind, memory-mapped."""
+        return self.array(f"{kind}.dense")
+
+    @cached_property
+    def item_ids(self) -> np.ndarray:
+        """[I] str, ascending."""
+        ends, raw = self.array("item_ids.ends"), self.array("item_ids.bytes").tobytes()
+        starts = np.concatenate([[0], ends[:-1]])
+        return np.array([raw[a:b].decode() for a, b in zip(starts, ends, strict=True)], object)
+
+    @cached_property
+    def _column_of(self) -> np.ndarray:
+        index = self.array("item_index")
+        out = np.full(int(index.max()) + 1 if len(index) else 0, -1, np.int32)
+        out[index] = np.arange(len(index), dtype=np.int32)
+        return out
+
+    def columns(self, item_index: np.ndarray) -> np.ndarray:
+        """Vocabulary integers -> columns; -1 for items without a column (any shape)."""
+        index = np.asarray(item_index)
+        inside = (index >= 0) & (index < len(self._column_of))
+        return np.where(inside, self._column_of[np.where(inside, index, 0)] if len(self._column_of) else -1, -1)
+
+
+def write_manifest(path: Path, **facts: Any) -> dict[str, Any]:
+    """Hash every file of the folder and write `manifest.json`, last and atomically; adds `version` = <cut>-<hash>."""
+    files = {p.name: {"sha256": sha256(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir()) if p.name != "manifest.json"}
+    content = hashlib.sha256(json.dumps([files, facts], sort_keys=True).encode()).hexdigest()
+    manifest = {**facts, "content_hash": content, "version": f"{facts['cut_us']}-{content[:12]}", "files": files}
+    partial = path / "manifest.json.partial"
+    partial.write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    partial.replace(path / "manifest.json")
+    return manifest
+
+
+def verify_files(path: Path, manifest: dict[str, Any]) -> None:
+    """Raise ArtifactError, naming the file and both hashes, unless every file is exactly what the manifest says."""
+    for name, facts in manifest["files"].items():
+        if not (path / name).exists():
+            raise ArtifactError(f"{path / name}: missing; the manifest wants {facts['sha256'][:12]}…")
+        if (have := sha256(path / name)) != facts["sha256"]:
+            raise ArtifactError(f"{path / name}: SHA-256 is {have[:12]}…, the manifest says {facts['sha256'][:12]}…")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The models, chosen by one name."""

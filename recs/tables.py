@@ -1,0 +1,239 @@
+"""The Delta tables under one root: read pinned, write whole, say who wrote what.
+
+Every commit carries a JSON note in its `userMetadata` (the state a stage reached, code and configuration), which is
+written atomically with the rows: `note(table)` reads it back.  No metastore: a table is the folder `root/name`.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recs.schemas import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class TableError(RuntimeError):
+    """A table cannot be read or written as asked."""
+
+
+class LeaseError(RuntimeError):
+    """Somebody else is working on this root."""
+
+
+def predicate(**equal: date | str | int) -> str:
+    """`column = value AND …` from typed values: the only way a value reaches a `replaceWhere`.
+
+    >>> predicate(run_date=date(2024, 3, 1), list_name="main")
+    "run_date = DATE'2024-03-01' AND list_name = 'main'"
+    """
+    return " AND ".join(f"{column} = {literal(value)}" for column, value in equal.items())
+
+
+def literal(value: date | str | int) -> str:
+    """A SQL literal.  Text must be a plain name: what could end a string literal is refused."""
+    if isinstance(value, date):
+        return f"DATE'{value.isoformat()}'"
+    if isinstance(value, int):
+        return str(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        raise TableError(f"{value!r} cannot stand in a predicate: letters, digits, '_', '.', '-' only")
+    return f"'{value}'"
+
+
+class Lake:
+    """The tables under `root` (a local folder or any URL Spark's file systems know)."""
+
+    def __init__(self, spark: SparkSession, root: str | Path) -> None:
+        self.spark = spark
+        self.root = str(root) if "://" in str(root) else str(Path(root).resolve())
+
+    def path(self, table: Table | str) -> str:
+        return f"{self.root}/{table if isinstance(table, str) else table.name}"
+
+    def exists(self, table: Table) -> bool:
+        from delta.tables import DeltaTable
+
+        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def ensure(self, table: Table) -> None:
+        """Create the table with its types, comments, constraints and properties unless it is there."""
+        if self.exists(table):
+            return
+        checks = tuple((f"delta.constraints.{name}", sql) for name, sql in table.checks)
+        with_checks = Table(table.name, table.doc, table.columns, table.key, table.partitions, (), table.properties + checks)
+        self.spark.sql(with_checks.create_sql(self.path(table)))
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The rows of one version (default: the newest).  A table that was never written reads as empty."""
+        self.ensure(table)
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(table))
+
+    def version(self, table: Table) -> int:
+        """Newest version; -1 when the table was never written."""
+        return self._history(table, 1)[0]["version"] if self.exists(table) else -1
+
+    def note(self, table: Table) -> dict[str, Any]:
+        """What the newest commit with a note says; {} when there is none."""
+        if self.exists(table):
+            for commit in self._history(table, 50):
+                if commit["userMetadata"]:
+                    return json.loads(commit["userMetadata"])
+        return {}
+
+    def _history(self, table: Table, limit: int) -> list[Any]:
+        from delta.tables import DeltaTable
+
+        return DeltaTable.forPath(self.spark, self.path(table)).history(limit).select("version", "userMetadata").collect()
+
+    def append(self, df: DataFrame, table: Table, note: dict[str, Any]) -> None:
+        self._write(df, table, note, "append")
+
+    def overwrite(self, df: DataFrame, table: Table, note: dict[str, Any]) -> None:
+        """Replace the whole table in one commit."""
+        self._write(df, table, note, "overwrite")
+
+    def replace(self, df: DataFrame, table: Table, where: str, note: dict[str, Any]) -> None:
+        """Replace the rows that fulfil `where` (built by `predicate`) in one commit; rows outside it are refused by Delta.
+
+        An empty frame wipes them: callers that must not do that count first (recs/serve/publish.py).
+        """
+        self._write(df, table, note, "overwrite", replaceWhere=where)
+
+    def merge(self, changes: DataFrame, table: Table, note: dict[str, Any]) -> None:
+        """Rows of `changes` replace the rows with the same key, new keys are added; one commit.
+
+        `changes` holds every key at most once (Delta refuses a second match).
+        """
+        from delta.tables import DeltaTable
+
+        self.ensure(table)
+        on = " AND ".join(f"t.{k} <=> s.{k}" for k in table.key)
+        columns = {c: f"s.{c}" for c in table.column_names}
+        with self._noted(note):
+            (
+                DeltaTable.forPath(self.spark, self.path(table)).alias("t")
+                .merge(table.conform(changes).alias("s"), on)
+                .whenMatchedUpdate(set=columns).whenNotMatchedInsert(values=columns).execute()
+            )
+
+    def delete(self, table: Table, where: str, note: dict[str, Any]) -> None:
+        """Remove the rows that fulfil `where`.  Never with ids in it: Delta writes the predicate into its log."""
+        from delta.tables import DeltaTable
+
+        with self._noted(note):
+            DeltaTable.forPath(self.spark, self.path(table)).delete(where)
+
+    def _write(self, df: DataFrame, table: Table, note: dict[str, Any], mode: str, **options: str) -> None:
+        self.ensure(table)
+        writer = table.conform(df).write.format("delta").mode(mode).option("userMetadata", json.dumps(note, sort_keys=True))
+        for key, value in options.items():
+            writer = writer.option(key, value)
+        writer.save(self.path(table))
+
+    @contextmanager
+    def _noted(self, note: dict[str, Any]) -> Iterator[None]:
+        """MERGE and DELETE take their note from the session; it is taken back afterwards."""
+        key = "spark.databricks.delta.commitInfo.userMetadata"
+        self.spark.conf.set(key, json.dumps(note, sort_keys=True))
+        try:
+            yield
+        finally:
+            self.spark.conf.unset(key)
+
+
+# A lease file is renewed this often and belongs to nobody when it has not been renewed for LEASE_STALE_S.
+LEASE_RENEW_S, LEASE_STALE_S = 10.0, 60.0
+
+
+@contextmanager
+def lease(root: str | Path, name: str = "night", wait_s: float = 0.0) -> Iterator[None]:
+    """One writer per root: holds `root/_leases/name` while the body runs.
+
+    A second comer waits up to `wait_s` seconds, then gets a LeaseError that says who holds it.  The holder of a lease that
+    was killed is found out at once on the same host (its process is gone), elsewhere after a minute without renewal.
+    Roots that are not local paths are guarded by Delta's own conflict detection only.
+    """
+    if "://" in str(root) and not str(root).startswith("file:"):
+        yield
+        return
+    folder = Path(str(root).removeprefix("file://").removeprefix("file:")) / "_leases"
+    folder.mkdir(parents=True, exist_ok=True)
+    path, token = folder / f"{name}.json", uuid.uuid4().hex
+    deadline = time.monotonic() + wait_s
+    while not _take(path, token):
+        if time.monotonic() >= deadline:
+            holder = _holder(path) or {}
+            raise LeaseError(
+                f"another run holds the lease {path} (process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}); "
+                "wait for it, or start with --wait SECONDS"
+            )
+        time.sleep(min(1.0, wait_s))
+    stop = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(path, token, stop), daemon=True)
+    renewer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewer.join()
+        if (_holder(path) or {}).get("token") == token:
+            path.unlink(missing_ok=True)
+
+
+def _take(path: Path, token: str) -> bool:
+    body = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    mine = path.with_suffix(f".{token}")
+    mine.write_text(json.dumps(body))
+    try:
+        if _abandoned(path):
+            # of several who find it abandoned, the rename lets one win
+            gone = path.with_suffix(f".gone.{token}")
+            try:
+                path.rename(gone)
+                gone.unlink()
+            except FileNotFoundError:
+                pass
+        try:
+            os.link(mine, path)     # atomic: fails when the lease exists
+            return True
+        except FileExistsError:
+            return False
+    finally:
+        mine.unlink()
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _abandoned(path: Path) -> bool:
+    holder = _holder(path)
+    if holder is None:
+        return False
+    if holder.get("host") == socket.gethostname():
+        return not Path(f"/proc/{holder['pid']}").exists() if Path("/proc").exists() else False
+    return time.time() - path.stat().st_mtime > LEASE_STALE_S
+
+
+def _renew(path: Path, token: str, stop: threading.Event) -> None:
+    while not stop.wait(LEASE_RENEW_S):
+        if (_holder(path) or {}).get("token") == token:
+            os.utime(path)

@@ -1,0 +1,99 @@
+"""What goes out: models, lists, nights, figures."""
+from __future__ import annotations
+
+from .table import Column, Table
+
+MODELS = Table(
+    name="models",
+    doc="One trained model",
+    columns=(
+        Column("model_version", "string", "recipe, date and hash: <name>-<trained_through>-<hash>"),
+        Column("name", "string", "name of the recipe (recs.models.NAMES)"),
+        Column("trained_through", "timestamp", "nothing at or after this instant is in the model, UTC"),
+        Column("params", "string", "fitted parameters, JSON"),
+        Column("metrics", "string", "figures of the fit (name -> number), JSON"),
+        Column("data_versions", "string", "table versions read, JSON"),
+        Column("code_version", "string", "version of this package, and git commit where known"),
+        Column("config_hash", "string", "hash of the configuration"),
+        Column("content_hash", "string", "SHA-256 over the model’s files"),
+        Column("path", "string", "folder of the model, relative to the root"),
+        Column("status", "string", "champion, candidate or retired"),
+        Column("created_at", "timestamp", "when it was trained, UTC"),
+    ),
+    key=("model_version",),
+    checks=(("status_known", "status IN ('champion', 'candidate', 'retired')"),),
+)
+
+RECOMMENDATIONS = Table(
+    name="recommendations",
+    doc="One item in one published list",
+    columns=(
+        Column("run_date", "date", "local date, in the configured zone, on which the list is first served"),
+        Column("list_name", "string", "which list (a product of its own), e.g. main"),
+        Column("audience", "string", "user, or segment: a list stored once for all dormant users of a segment"),
+        Column("user_id", "string", "the user; for audience = segment the segment’s name"),
+        Column("rank", "int", "1, 2, 3, … without gaps"),
+        Column("item_id", "string", "the recommended item"),
+        Column("score", "double", "the model’s score: higher is better, comparable inside one list only"),
+        Column("source", "string", "model, segment, fallback or rule"),
+        Column("reason_code", "string", "repeat, neighbour, popular, similar_users, taste"),
+        Column("evidence_item_id", "string", "item of the past event that spoke most for this one; NULL when none did", nullable=True),
+        Column("evidence_ts", "timestamp", "instant of that event, UTC; NULL when none", nullable=True),
+        Column("model_version", "string", "the model that made the list"),
+        Column("scored_as_of", "timestamp", "nothing at or after this instant was known to the list, UTC"),
+        Column("serve_at", "timestamp", "the instant gaps, clocks and decays were measured to, UTC"),
+    ),
+    key=("run_date", "list_name", "audience", "user_id", "rank"),
+    partitions=("run_date", "list_name"),
+    checks=(
+        ("rank_positive", "rank >= 1"),
+        # NaN >= 0 is true for Spark: finiteness has to be said
+        ("score_finite", "NOT isnan(score) AND abs(score) < 1e300"),
+        ("audience_known", "audience IN ('user', 'segment')"),
+        ("source_known", "source IN ('model', 'segment', 'fallback', 'rule')"),
+    ),
+)
+
+NIGHTS = Table(
+    name="nights",
+    doc="One attempt at one night: what it knew, what the audit said, what was decided",
+    columns=(
+        Column("run_date", "date", "local date on which the list is first served"),
+        Column("list_name", "string", "which list"),
+        Column("attempt", "int", "1, 2, 3, …; a re-run keeps its number, --refresh takes a new one"),
+        Column("as_of", "timestamp", "knowledge cut, UTC"),
+        Column("serve_at", "timestamp", "when the list is used, UTC"),
+        Column("max_batch", "bigint", "highest batch the night knows"),
+        Column("item_tables", "string", "version of the item tables"),
+        Column("model_version", "string", "the model"),
+        Column("decision", "string", "published, held, released (published by a person’s decision) or withdrawn (held by a person after it was published)"),
+        Column("decided_by", "string", "audit, or the person’s login"),
+        Column("reason", "string", "why, in words"),
+        Column("audit", "string", "results of the audit, JSON: check -> {ok, value, limit}"),
+        Column("n_lists", "bigint", "lists staged"),
+        Column("n_rows", "bigint", "rows staged"),
+        Column("content_hash", "string", "order-free hash of the staged rows, hex"),
+        Column("delta_version", "bigint", "version of recommendations that holds the night; NULL when held", nullable=True),
+        Column("config_hash", "string", "hash of the configuration"),
+        Column("code_version", "string", "version of this package"),
+        Column("decided_at", "timestamp", "when the decision fell, UTC"),
+    ),
+    key=("run_date", "list_name", "attempt", "decided_at"),
+    checks=(("decision_known", "decision IN ('published', 'held', 'released', 'withdrawn')"),),
+)
+
+METRICS = Table(
+    name="metrics",
+    doc="One number about one model, night or outcome",
+    columns=(
+        Column("run", "string", "what was measured: a model version, a night, a comparison"),
+        Column("name", "string", "name of the figure, e.g. ndcg@10"),
+        Column("slice", "string", "part of the population; '' = all"),
+        Column("value", "double", "the figure"),
+        Column("low", "double", "lower end of its 95 % interval; NULL when none", nullable=True),
+        Column("high", "double", "upper end", nullable=True),
+        Column("n", "bigint", "units behind it"),
+        Column("measured_at", "timestamp", "when, UTC"),
+    ),
+    key=("run", "name", "slice"),
+)
