@@ -144,7 +144,7 @@ class LogConfig(_Strict):
 
 
 class IngestConfig(_Strict):
-    lookback: Duration = timedelta(days=7)       # an event older than the newest known one by more than this is refused as too_late (first load excepted)
+    lookback: Duration = timedelta(days=7)       # older than the newest known event by more than this: too_late (first load excepted)
     future_slack: Duration = timedelta(hours=1)  # an event later than the batch's clock by more than this is refused as in_future
     max_quarantine_share: float = Field(0.5, ge=0, le=1)    # above it the batch is not written: the mapping is wrong
 
@@ -176,6 +176,7 @@ class FitConfig(_Strict):
     """How parameters of simple models are fitted on earlier nights."""
 
     nights: int = Field(2, ge=1)                    # cuts before the night
+    every: Duration = timedelta(days=7)             # parameters are fitted anew when the champion's are older; item tables are new every night
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10
@@ -207,8 +208,8 @@ class ListConfig(_Strict):
 class AuditConfig(_Strict):
     max_fallback_share: float = Field(0.5, ge=0, le=1)
     max_change_of_lists: float = Field(0.5, ge=0)           # |lists / yesterday's lists - 1|
-    min_overlap: float = Field(0.02, ge=0, le=1)            # mean share of yesterday's items kept; not asked of a first night or a new model
-    max_identical_share: float = Field(0.999, ge=0, le=1)   # lists equal to yesterday's although the users have new events: frozen model
+    min_overlap: float = Field(0.02, ge=0, le=1)            # mean share of yesterday's items kept; not asked of first nights, new models
+    max_identical_share: float = Field(0.999, ge=0, le=1)   # lists equal to yesterday's though the users have new events: frozen model
     max_item_share: float = Field(0.98, ge=0, le=1)         # one item in more than this share of the lists: collapse
 
 
@@ -235,6 +236,7 @@ class SparkConfig(_Strict):
 
 class Config(_Strict):
     log: LogConfig
+    demo: dict[str, Any] | None = None              # settings of recs.generate: the log that `recs night` makes when no input is named
     clock: ZoneConfig = ZoneConfig()
     ingest: IngestConfig = IngestConfig()
     sessions: SessionConfig = SessionConfig()
