@@ -263,7 +263,7 @@ class Config(_Strict):
 
 
 def _read(name: str) -> tuple[str, dict]:
-    """A path, or the name of a shipped file; `log: NAME` pulls in configs/mappings/NAME.yaml."""
+    """A path, or the name of a shipped file; a `log` given as text names another file the same way."""
     shipped = resources.files("recs.configs")
     for path in (Path(name), Path(str(shipped / f"{name}.yaml"))):
         if path.is_file():
@@ -288,8 +288,8 @@ def load(name: str, **overrides: Any) -> Config:
     if base := body.pop("extends", None):
         body = _merge(_read(base)[1], body)
     if isinstance(body.get("log"), str):
-        relative = Path(path).parent / f"{body['log']}.yaml"
-        body["log"] = _read(str(relative) if relative.is_file() else f"mappings/{body['log']}")[1]
+        beside = Path(path).parent / f"{body['log']}.yaml"
+        body["log"] = _read(str(beside) if beside.is_file() else body["log"])[1]
     try:
         return Config.model_validate({**body, **overrides})
     except ValidationError as e:

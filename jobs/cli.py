@@ -1,0 +1,88 @@
+"""The `recs` command: the same jobs as under spark-submit, for a person at a terminal.
+
+Each stage keeps its own flags: `recs sessionize --help` is the help of jobs/sessionize.py.
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+from rich.console import Console
+
+from recs.clock import parse_date
+from recs.report import show as shown
+
+app = typer.Typer(
+    help="Nightly, time-aware recommendations on Spark: event log in, ranked lists per user in Delta tables.",
+    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+)
+
+# command, module, panel, what it does
+STAGES = (
+    ("night", "night", "The night", "Run the whole night: ingest to published lists (a generated log when no input is named)."),
+    ("release", "release", "The night", "Publish a held night after all; the reason is recorded."),
+    ("hold", "hold", "The night", "Take a published night back; readers see the night before."),
+    ("block", "block", "The night", "Keep an item out of everybody's lists, or of one user's."),
+    ("generate", "generate", "Stages", "Make an event log with known truth."),
+    ("ingest", "ingest", "Stages", "Read raw events, items and users into the tables."),
+    ("sessionize", "sessionize", "Stages", "Cut events into sessions."),
+    ("item-hours", "item_hours", "Stages", "Count items by hour."),
+    ("sequences", "sequences", "Stages", "Build one history per user."),
+    ("item-tables", "item_tables", "Stages", "Build item statistics and neighbours as of a cut."),
+    ("train", "train", "Stages", "Fit models on earlier nights."),
+    ("recommend", "recommend", "Stages", "Score users and stage their lists."),
+    ("publish", "publish", "Stages", "Audit staged lists and publish them, or hold the night."),
+)
+
+
+def _forward(module: str):
+    def command(context: typer.Context) -> None:
+        job = importlib.import_module(f"recs.jobs.{module}")
+        sys.argv[0] = f"recs {context.info_name}"
+        raise typer.Exit(job.main(context.args))
+
+    return command
+
+
+for _name, _module, _panel, _help in STAGES:
+    app.command(
+        _name, help=_help, rich_help_panel=_panel, add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_forward(_module))
+
+ROOT = typer.Option("warehouse", help="Folder of the tables.")
+LIST = typer.Option("main", "--list", help="Which list.")
+
+
+@app.command(rich_help_panel="Looking")
+def show(
+    user_id: str = typer.Argument(help="The user."),
+    root: str = ROOT, list_name: str = LIST,
+    run_date: str = typer.Option(None, help="YYYY-MM-DD; default: the current lists."),
+    limit: int = typer.Option(20, help="Rows to show."),
+) -> None:
+    """One user's list, with titles and reasons."""
+    rows, whose = _or_exit(lambda: shown.list_of(root, user_id, list_name, parse_date(run_date) if run_date else None))
+    first = rows.slice(0, 1).to_pylist()[0]
+    title = f"{whose}, {first['run_date']}, as of {first['scored_as_of']:%Y-%m-%d %H:%M} UTC, {first['model_version']}"
+    Console().print(shown.list_grid(rows, title, limit))
+
+
+@app.command(rich_help_panel="Looking")
+def nights(root: str = ROOT, limit: int = typer.Option(20, help="Rows to show.")) -> None:
+    """What each night knew, what the audit said, what was decided."""
+    Console().print(_or_exit(lambda: shown.nights_grid(root, limit)))
+
+
+def _or_exit(read):
+    """The answer of `read`, or its refusal as one line and exit code 2."""
+    try:
+        return read()
+    except ValueError as e:
+        typer.echo(f"recs: {e}", err=True)
+        raise typer.Exit(2) from e
+
+
+if __name__ == "__main__":
+    app()
