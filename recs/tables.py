@@ -95,6 +95,15 @@ class Lake:
                     return json.loads(commit["userMetadata"])
         return {}
 
+    def version_with(self, table: Table, **facts: Any) -> int | None:
+        """Newest version whose note holds all these facts; None when there is none (or it was vacuumed from the log)."""
+        if self.exists(table):
+            for commit in self._history(table, 1000):
+                said = json.loads(commit["userMetadata"] or "{}")
+                if all(said.get(k) == v for k, v in facts.items()):
+                    return commit["version"]
+        return None
+
     def _history(self, table: Table, limit: int) -> list[Any]:
         from delta.tables import DeltaTable
 
@@ -154,6 +163,18 @@ class Lake:
             yield
         finally:
             self.spark.conf.unset(key)
+
+
+class SideLake(Lake):
+    """A lake that writes the tables `own` under its root and reads all others from `upstream`: for rebuilding a past state."""
+
+    def __init__(self, upstream: Lake, root: str | Path, own: tuple[Table, ...]) -> None:
+        super().__init__(upstream.spark, root)
+        self.upstream, self.own = upstream, {t.name for t in own}
+
+    def path(self, table: Table | str) -> str:
+        name = table if isinstance(table, str) else table.name
+        return super().path(table) if name in self.own else self.upstream.path(table)
 
 
 # A lease file is renewed this often and belongs to nobody when it has not been renewed for LEASE_STALE_S.
