@@ -1,1 +1,46 @@
-"""The models, chosen by one name."""
+"""The models, chosen by one name.
+
+    make("personal", {...})     a model with these parameters
+    load(folder)                the model that `Model.save` wrote there
+"""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .base import Model, Setting
+from .personal import Personal
+from .popularity import Popularity, RecentPopularity
+
+MODELS: dict[str, type[Model]] = {m.name: m for m in (Popularity, RecentPopularity, Personal)}
+NAMES = tuple(MODELS)
+
+
+class ModelError(ValueError):
+    """A model cannot be made or opened; the message names it and what to do."""
+
+
+def model_class(name: str) -> type[Model]:
+    """The class behind a name; ModelError with the known names when there is none."""
+    if name not in MODELS:
+        raise ModelError(f"no model {name!r}: choose one of {', '.join(NAMES)}")
+    return MODELS[name]
+
+
+def make(name: str, params: dict[str, Any] | None = None) -> Model:
+    """A model with these parameters; without any, the best guess of its grid."""
+    cls = model_class(name)
+    return cls(params if params is not None else cls.grid(Setting())[0])
+
+
+def load(path: str | Path) -> Model:
+    """The model in a folder written by `Model.save`."""
+    file = Path(path) / "model.json"
+    try:
+        body = json.loads(file.read_text())
+        return make(body["name"], body["params"])
+    except FileNotFoundError as e:
+        raise ModelError(f"{file}: missing; give the folder of a trained model") from e
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
+        raise ModelError(f"{file}: not a model description: {e}") from e

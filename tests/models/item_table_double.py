@@ -1,0 +1,88 @@
+"""Item tables in the documented format from a frame of events, in plain pandas: a stand-in for Spark's stage in model tests."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from recs.clock import DAY, HOUR
+from recs.evidence.item_tables import FOREVER_US, HALF_LIVES, WINDOWS, ItemTables, write_manifest
+
+
+def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = ()) -> ItemTables:
+    """`events`: user (int), item (vocabulary integer), ts (microseconds); item ids are the integers as zero-padded text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = events[events.ts < cut_us].sort_values(["user", "ts"], kind="stable")
+    index = np.sort(seen.item.unique()).astype(np.int32)
+    i = np.searchsorted(index, seen.item.to_numpy())
+    n = len(index)
+    arrays = {
+        "item_index": index, "available_from": np.zeros(n, np.int64), "available_until": np.full(n, FOREVER_US),
+        "category": np.full(n, -1, np.int32), **_ids(index), **_statistics(seen.assign(i=i), cut_us, n),
+    }
+    for kind in kinds:
+        arrays |= _neighbours(kind, seen.user.to_numpy(), i, seen.ts.to_numpy(), cut_us, n)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds))
+    return ItemTables(folder)
+
+
+def _ids(index: np.ndarray) -> dict[str, np.ndarray]:
+    ids = [f"i{v:06d}".encode() for v in index]
+    return {
+        "item_ids.bytes": np.frombuffer(b"".join(ids), np.uint8),
+        "item_ids.ends": np.cumsum([len(b) for b in ids]).astype(np.int64),
+    }
+
+
+def _statistics(seen: pd.DataFrame, cut: int, n: int) -> dict[str, np.ndarray]:
+    first = seen.assign(day=seen.ts // DAY, hour=seen.ts // HOUR).drop_duplicates(["user", "i", "day"])
+    age_h = (cut - (first.hour * HOUR + HOUR // 2)).to_numpy() / HOUR
+    start_h = age_h + 0.5
+    out = {f"stat.users_{w}": np.bincount(first.i[start_h <= (h or np.inf)], minlength=n) for w, h in WINDOWS.items()}
+    out |= {f"stat.decay_{w}": np.bincount(first.i, 2.0 ** (-age_h / h), minlength=n) for w, h in HALF_LIVES.items()}
+    by_item = seen.groupby("i").ts
+    out |= {
+        "stat.events_all": np.bincount(seen.i, minlength=n),
+        "stat.first_h": (cut - by_item.min().to_numpy()) / HOUR, "stat.last_h": (cut - by_item.max().to_numpy()) / HOUR,
+    }
+    return {k: v.astype(np.float32) for k, v in out.items()}
+
+
+def _neighbours(kind: str, user: np.ndarray, item: np.ndarray, ts: np.ndarray, cut: int, n: int) -> dict[str, np.ndarray]:
+    x = sp.csr_matrix((np.ones(len(user)), (user, item)), shape=(user.max() + 1, n))
+    x.data[:] = 1.0
+    gram = (x.T @ x).toarray()
+    norm = np.sqrt(np.diag(gram))
+    if kind.startswith("ease:"):
+        p = np.linalg.inv(gram + float(kind.split(":")[1]) * np.eye(n))
+        b = p / -np.diag(p)
+        np.fill_diagonal(b, 0.0)
+        return {f"{kind}.dense": b.astype(np.float32)}
+    if kind.startswith("als:"):
+        factors = int(kind.split(":")[1])
+        u, s, vt = np.linalg.svd(x.toarray() / np.maximum(norm, 1), full_matrices=False)
+        y = np.zeros((n, factors), np.float32)
+        y[:, : len(s)] = (vt.T * np.sqrt(s))[:, :factors]
+        return {f"{kind}.dense": y}
+    if kind == "cooc":
+        m = gram / np.outer(norm, norm)
+        np.fill_diagonal(m, 0.0)
+    elif kind == "transitions":
+        follows = (user[1:] == user[:-1]) & (ts[1:] - ts[:-1] <= 2 * DAY)
+        w = 2.0 ** (-(cut - ts[1:]) / (120 * DAY)) * follows
+        m = sp.csr_matrix((w, (item[:-1], item[1:])), shape=(n, n)).toarray()
+        m = m / (m.sum(1, keepdims=True) + 5)
+    else:
+        idf = np.log((x.shape[0] + 1) / np.maximum(np.diag(gram), 1))
+        p = x.toarray() * idf
+        p /= np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-9)
+        last = np.zeros_like(p)
+        np.maximum.at(last, (user, item), 2.0 ** (-(cut - ts) / (3 * DAY)))
+        m = p.T @ last
+        np.fill_diagonal(m, 0.0)
+    s = sp.csr_matrix(m.astype(np.float32))
+    return {f"{kind}.indptr": s.indptr.astype(np.int64), f"{kind}.indices": s.indices.astype(np.int32), f"{kind}.values": s.data}
