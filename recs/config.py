@@ -263,17 +263,17 @@ class Config(_Strict):
 
 
 def _read(name: str) -> tuple[str, dict]:
-    """A path, or the name of a shipped file; a `log` given as text names another file the same way."""
+    """A path, or the name of a shipped file (which may lie inside a zip); a `log` given as text names another file the same way."""
     shipped = resources.files("recs.configs")
-    for path in (Path(name), Path(str(shipped / f"{name}.yaml"))):
-        if path.is_file():
+    for place in (Path(name), shipped.joinpath(f"{name}.yaml")):
+        if place.is_file():
             try:
-                body = yaml.safe_load(path.read_text()) or {}
+                body = yaml.safe_load(place.read_text()) or {}
             except yaml.YAMLError as e:
-                raise ConfigError(f"{path}: not YAML: {e}") from e
+                raise ConfigError(f"{place}: not YAML: {e}") from e
             if not isinstance(body, dict):
-                raise ConfigError(f"{path}: expected keys and values")
-            return str(path), body
+                raise ConfigError(f"{place}: expected keys and values")
+            return str(place), body
     known = sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir() if p.name.endswith(".yaml"))
     raise ConfigError(f"no configuration {name!r}: give a path or one of {', '.join(known)}")
 
