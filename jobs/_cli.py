@@ -37,7 +37,7 @@ def parser(doc: str, *, night: bool = False, as_of: bool = False) -> argparse.Ar
     if night:
         p.add_argument("--run-date", type=_typed(parse_date), metavar="YYYY-MM-DD", help="local date on which the lists are first served")
     if as_of:
-        p.add_argument("--as-of", type=_typed(parse_instant), required=True, metavar="INSTANT", help="knowledge cut, e.g. 2024-03-31T00:00:00Z")
+        p.add_argument("--as-of", type=_typed(parse_instant), required=True, metavar="INSTANT", help="knowledge cut, 2024-03-31T00:00:00Z")
         p.add_argument("--max-batch", type=int, default=None, help="highest ingest batch to read (default: the newest)")
     return p
 
@@ -76,7 +76,8 @@ def code_version() -> str:
     folder = Path(recs.__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return recs.__version__
-    head = subprocess.run(["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    git = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return f"{recs.__version__}+{head}" if head else recs.__version__
 
 
@@ -102,7 +103,8 @@ class RunRecord:
         self.body |= {"seconds": round(time.monotonic() - self._t0, 2), **facts}
         folder = Path(self.root) / "_runs"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.started:%Y%m%dT%H%M%S%f}-{self.job}.json").write_text(json.dumps(self.body, indent=1, sort_keys=True, default=str))
+        path = folder / f"{self.started:%Y%m%dT%H%M%S%f}-{self.job}.json"
+        path.write_text(json.dumps(self.body, indent=1, sort_keys=True, default=str))
 
 
 __all__ = ["BAD_INPUT", "HELD", "LEASED", "RunRecord", "code_version", "load", "parser", "run_job"]

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from recs.clock import parse_instant
 from recs.jobs._cli import _typed, load, parser, run_job
 from recs.schemas import BLOCKS, ITEM_VOCABULARY
-
-from recs.clock import parse_instant
 from recs.session import start
 from recs.tables import Lake, TableError
 

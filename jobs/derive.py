@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from recs.jobs import item_hours, sequences, sessionize
-from recs.schemas import ITEM_HOURS, SEQUENCES, SESSIONS, Table
-
 from recs.clock import micros
 from recs.config import Config
+from recs.jobs import item_hours, sequences, sessionize
+from recs.schemas import ITEM_HOURS, SEQUENCES, SESSIONS, Table
 from recs.tables import Lake, SideLake
 
 STAGES: tuple[tuple[str, Table, Callable[..., dict[str, Any]]], ...] = (

@@ -176,7 +176,7 @@ class FitConfig(_Strict):
     """How parameters of simple models are fitted on earlier nights."""
 
     nights: int = Field(2, ge=1)                    # cuts before the night
-    every: Duration = timedelta(days=7)             # parameters are fitted anew when the champion's are older; item tables are new every night
+    every: Duration = timedelta(days=7)             # fitted anew when the champion's parameters are older; item tables are new nightly
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10

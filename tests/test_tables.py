@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from recs.schemas import METRICS, RECOMMENDATIONS, ContractError
 
+from recs.schemas import METRICS, RECOMMENDATIONS, ContractError
 from recs.tables import Lake, LeaseError, SideLake, TableError, lease, predicate
 
 DAY1, DAY2 = date(2024, 3, 1), date(2024, 3, 2)
@@ -50,8 +50,9 @@ def test_a_score_that_is_not_a_number_is_refused_by_the_table(spark, lake: Lake)
 
 
 def test_a_frame_that_does_not_fit_is_refused_by_name(spark, lake: Lake):
+    bad = rows(spark, DAY1, "a").drop("item_id").selectExpr("* except (score)", "cast(score as string) as score")
     with pytest.raises(ContractError, match="recommendations: item_id is missing; score is string"):
-        lake.append(rows(spark, DAY1, "a").drop("item_id").selectExpr("* except (score)", "cast(score as string) as score"), RECOMMENDATIONS, {})
+        lake.append(bad, RECOMMENDATIONS, {})
 
 
 def test_merge_replaces_by_key_and_leaves_no_setting_behind(spark, lake: Lake):

@@ -37,7 +37,8 @@ def query(root: str | Path, sql: str, *tables: str) -> pa.Table:
 
 def newest_run_date(root: str | Path, list_name: str) -> date:
     """The run_date that is current: the newest one in `recommendations`."""
-    found = query(root, f"SELECT max(run_date) AS d FROM recommendations WHERE list_name = '{list_name}'", "recommendations")["d"][0].as_py()
+    sql = f"SELECT max(run_date) AS d FROM recommendations WHERE list_name = '{list_name}'"
+    found = query(root, sql, "recommendations")["d"][0].as_py()
     if found is None:
         raise ShowError(f"{root} holds no published list {list_name!r}: run `recs night --root {root}` first")
     return found
