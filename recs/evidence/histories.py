@@ -87,6 +87,14 @@ class Histories:
         cut = np.asarray(cut_us)
         return self.where(self.ts < (cut[self.user] if cut.ndim else cut))
 
+    def take(self, users: np.ndarray) -> Histories:
+        """These users [N] (positions), in this order, with their events."""
+        lengths = np.diff(self.offsets)[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][users] - offsets[:-1], lengths)
+        fields = {field: getattr(self, field)[events] for field, _ in _EVENT_FIELDS.values()}
+        return replace(self, user_ids=self.user_ids[users], offsets=offsets, **fields)
+
     def users(self, start: int, stop: int) -> Histories:
         """Users start:stop with their events."""
         a, b = self.offsets[start], self.offsets[stop]

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,18 @@ class ItemTables:
         starts = np.concatenate([[0], ends[:-1]])
         return np.array([raw[a:b].decode() for a, b in zip(starts, ends, strict=True)], object)
 
+    def ids(self, columns: np.ndarray) -> np.ndarray:
+        """Item ids [N] str of columns [N]: decodes these only (`item_ids` decodes the whole catalogue)."""
+        every = _Slices(self.array("item_ids.bytes"), self.array("item_ids.ends"))
+        return np.array([every[c].decode() for c in columns], object)
+
+    def find(self, ids: Any) -> np.ndarray:
+        """Columns [N] int64 of item ids; -1 for those without one.  A binary search: UTF-8 sorts as the ids do."""
+        every = _Slices(self.array("item_ids.bytes"), self.array("item_ids.ends"))
+        wanted = [str(i).encode() for i in ids]
+        at = [bisect_left(every, w) for w in wanted]
+        return np.array([c if c < len(every) and every[c] == w else -1 for c, w in zip(at, wanted, strict=True)], np.int64)
+
     @cached_property
     def _column_of(self) -> np.ndarray:
         index = self.array("item_index")
@@ -117,6 +130,19 @@ class ItemTables:
         index = np.asarray(item_index)
         inside = (index >= 0) & (index < len(self._column_of))
         return np.where(inside, self._column_of[np.where(inside, index, 0)] if len(self._column_of) else -1, -1)
+
+
+class _Slices:
+    """Texts that lie one after another in `raw`, as a sequence that `bisect` can search without decoding it."""
+
+    def __init__(self, raw: np.ndarray, ends: np.ndarray) -> None:
+        self.raw, self.ends = raw, ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, i: int) -> bytes:
+        return self.raw[self.ends[i - 1] if i else 0 : self.ends[i]].tobytes()
 
 
 def write_manifest(path: Path, **facts: Any) -> dict[str, Any]:
