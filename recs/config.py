@@ -49,7 +49,8 @@ class TimeColumn(_Strict):
 
     `epoch_s`, `epoch_ms`, `epoch_us`: a number; `iso`: ISO 8601, an offset wins over `zone`; `local`: wall-clock text read with
     `format` in `zone` (an IANA name) or in the zone that the Spark SQL expression `zone_expr` gives per row;
-    `timestamp`: already an instant; `order_only`: no clock, `expr` is the position and a step is one day.
+    `timestamp`: already an instant (one without a zone is read in `zone`); `order_only`: no clock, `expr` is a position, kept
+    as 1970 plus `step` times it.
     """
 
     kind: Literal["epoch_s", "epoch_ms", "epoch_us", "iso", "local", "timestamp", "order_only"]
@@ -57,6 +58,7 @@ class TimeColumn(_Strict):
     format: str | None = None
     zone: str = "UTC"
     zone_expr: str | None = None
+    step: Duration = timedelta(days=1)
     earliest: str = "1990-01-01"    # earlier instants are refused as too_early (epoch 0, year 1, seconds read as milliseconds)
 
     @field_validator("zone")
@@ -84,13 +86,14 @@ class Rule(_Strict):
 class EventMapping(_Strict):
     """Raw columns -> the columns of `events`, each a Spark SQL expression over the raw ones.
 
-    `explode`: (name, expression) applied first: one raw row may hold many events.  `merge_keys`: expressions that identify one
+    `explode`: a SQL generator applied first: one raw row may hold many events.  `merge_keys`: expressions that identify one
     event; rows equal in them are merged by `merge` (column -> aggregate over the mapped rows: first, last, min, max,
-    sum), default: the first row in source order is kept.
+    sum), default: the first row in source order is kept.  Besides the raw columns, expressions may use `_file` (path),
+    `_place` (number of the row in its file, from 0) and `_seq` (its number in the whole input).  docs/mappings.md has examples.
     """
 
     source: SourceFormat
-    explode: str | None = None      # SQL generator, e.g. "posexplode(split(value, ' ')) AS (pos, token)"
+    explode: str | None = None      # SQL generator, e.g. "posexplode_outer(split(value, ' ')) AS (pos, token)"
     columns: dict[str, str] = {}    # further named expressions, usable in everything below
     where: list[Rule] = []
     user_id: str
@@ -104,7 +107,7 @@ class EventMapping(_Strict):
     lon: str | None = None
     context: str | None = None
     order: str | None = None        # order inside a tie in time; default: the row's place in its file
-    merge_keys: list[str] = []      # default: user, item, instant, event type, order
+    merge_keys: list[str] = []      # default: user, item, instant, event type and, where `order` is given, order
     merge: dict[str, Literal["first", "last", "min", "max", "sum"]] = {}
 
     @property
@@ -121,13 +124,24 @@ class EventMapping(_Strict):
         return v
 
 
+class Lookup(_Strict):
+    """A second file whose columns a table needs: joined (left) where the Spark SQL condition `on` holds."""
+
+    path: str                       # relative to the folder of the table's own file
+    source: SourceFormat
+    columns: dict[str, str]         # name -> expression over the second file's columns; the names are usable in the table's expressions
+    on: str
+
+
 class TableMapping(_Strict):
     """A catalogue or user table: its columns as Spark SQL expressions over the raw ones; absent ones are NULL.
 
-    Without `valid_from` a row holds from 1970 on.  `latest_by` keeps, per key, the row with the greatest value of it.
+    Without `valid_from` the file is a snapshot: the first description of a key holds from 1970 on, a changed one from the
+    batch on.  `latest_by` keeps, per key, the row with the greatest value of it (default: the last row in source order).
     """
 
     source: SourceFormat
+    lookups: list[Lookup] = []
     where: list[Rule] = []
     columns: dict[str, str]
     latest_by: str | None = None
