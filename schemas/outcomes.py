@@ -34,9 +34,9 @@ RECOMMENDATIONS = Table(
         Column("user_id", "string", "the user; for audience = segment the segment’s name"),
         Column("rank", "int", "1, 2, 3, … without gaps"),
         Column("item_id", "string", "the recommended item"),
-        Column("score", "double", "the model’s score: higher is better, comparable inside one list only"),
+        Column("score", "double", "higher is better; comparable inside one list among rows of one source only"),
         Column("source", "string", "model, segment, fallback or rule"),
-        Column("reason_code", "string", "repeat, neighbour, popular, similar_users, taste"),
+        Column("reason_code", "string", "repeat, neighbour, popular, similar_users, taste; model_error: popular, because the model failed on this user"),
         Column("evidence_item_id", "string", "item of the past event that spoke most for this one; NULL when none did", nullable=True),
         Column("evidence_ts", "timestamp", "instant of that event, UTC; NULL when none", nullable=True),
         Column("model_version", "string", "the model that made the list"),
@@ -66,8 +66,8 @@ NIGHTS = Table(
         Column("max_batch", "bigint", "highest batch the night knows"),
         Column("item_tables", "string", "version of the item tables"),
         Column("model_version", "string", "the model"),
-        Column("decision", "string", "published, held, released (published by a person’s decision) or withdrawn (held by a person after it was published)"),
-        Column("decided_by", "string", "audit, or the person’s login"),
+        Column("decision", "string", "started (not decided yet), published, held, released (published by a person’s decision) or withdrawn (held by a person after it was published)"),
+        Column("decided_by", "string", "night, audit, or the person’s login"),
         Column("reason", "string", "why, in words"),
         Column("audit", "string", "results of the audit, JSON: check -> {ok, value, limit}"),
         Column("n_lists", "bigint", "lists staged"),
@@ -79,7 +79,7 @@ NIGHTS = Table(
         Column("decided_at", "timestamp", "when the decision fell, UTC"),
     ),
     key=("run_date", "list_name", "attempt", "decided_at"),
-    checks=(("decision_known", "decision IN ('published', 'held', 'released', 'withdrawn')"),),
+    checks=(("decision_known", "decision IN ('started', 'published', 'held', 'released', 'withdrawn')"),),
 )
 
 METRICS = Table(
