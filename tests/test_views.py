@@ -1,0 +1,232 @@
+"""Every view says the same in Spark and, without a JVM, in DuckDB: same columns, same types, same rows."""
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import tiny_warehouse
+from tiny_warehouse import FIRST, HELD, LAST, POT_SEEN, TEA_DRUNK, at
+
+from recs.report import views
+from recs.schemas import ALL_TABLES, RECOMMENDATIONS, SEQUENCES
+from recs.tables import Lake, TableError
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(spark, tmp_path_factory.mktemp("it's a") / "ware house")    # a path that needs quoting
+    tiny_warehouse.write(lake)
+    views.register(lake)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def con(warehouse: Lake):
+    with views.connect(warehouse.root) as con:
+        yield con
+
+
+# view -> the columns to compare, and the rows; order does not count
+EXPECTED = {
+    "item_titles": (
+        ("item_id", "title", "title_from", "title_until"),
+        [
+            ("tea", "Green tea", None, at("2024-03-02")),
+            ("tea", "Sencha", at("2024-03-02"), None),
+            ("mug", "Mug", None, None),
+            ("pot", "Tea pot", None, None),
+            ("lid", None, None, None),
+            ("jar", "Jar", None, None),
+        ],
+    ),
+    "user_segments": (
+        ("user_id", "segment", "opt_out", "segment_from", "segment_until"),
+        [("ann", "north", False, None, at("2024-03-02")), ("ann", "south", False, at("2024-03-02"), None), ("bob", "all", False, None, None)],
+    ),
+    "published_nights": (
+        ("list_name", "run_date", "previous_run_date", "nights_ago"),
+        [("main", FIRST, None, 1), ("main", LAST, FIRST, 0), ("mail", FIRST, None, 0)],   # the held night is left out
+    ),
+    "current_lists": (
+        ("run_date", "list_name", "audience", "user_id", "rank", "item_id", "title"),
+        [
+            (LAST, "main", "user", "ann", 1, "mug", "Mug"),
+            (LAST, "main", "user", "ann", 2, "tea", "Sencha"),      # the title it has when the list is used
+            (LAST, "main", "user", "ann", 3, "lid", None),
+            (LAST, "main", "user", "cat", 1, "tea", "Sencha"),
+            (LAST, "main", "user", "cat", 2, "pot", "Tea pot"),
+            (LAST, "main", "segment", "all", 1, "tea", "Sencha"),
+            (LAST, "main", "segment", "all", 2, "mug", "Mug"),
+            (FIRST, "mail", "user", "ann", 1, "pot", "Tea pot"),    # each list has its own newest night
+        ],
+    ),
+    "user_history": (
+        ("user_id", "audience", "list_name", "run_date", "rank", "item_id", "title", "first_listed", "times_listed"),
+        [
+            ("ann", "user", "main", FIRST, 1, "tea", "Green tea", FIRST, 1),    # the title of that night
+            ("ann", "user", "main", FIRST, 2, "mug", "Mug", FIRST, 1),
+            ("ann", "user", "main", FIRST, 3, "pot", "Tea pot", FIRST, 1),
+            ("ann", "user", "main", LAST, 1, "mug", "Mug", FIRST, 2),
+            ("ann", "user", "main", LAST, 2, "tea", "Sencha", FIRST, 2),
+            ("ann", "user", "main", LAST, 3, "lid", None, LAST, 1),
+            ("ann", "user", "mail", FIRST, 1, "pot", "Tea pot", FIRST, 1),      # lists do not mix
+            ("bob", "user", "main", FIRST, 1, "mug", "Mug", FIRST, 1),
+            ("bob", "user", "main", FIRST, 2, "tea", "Green tea", FIRST, 1),
+            ("cat", "user", "main", LAST, 1, "tea", "Sencha", LAST, 1),
+            ("cat", "user", "main", LAST, 2, "pot", "Tea pot", LAST, 1),
+            ("all", "segment", "main", FIRST, 1, "tea", "Green tea", FIRST, 1),
+            ("all", "segment", "main", FIRST, 2, "pot", "Tea pot", FIRST, 1),
+            ("all", "segment", "main", LAST, 1, "tea", "Sencha", FIRST, 2),
+            ("all", "segment", "main", LAST, 2, "mug", "Mug", LAST, 1),
+        ],
+    ),
+    "changes_since_yesterday": (
+        ("run_date", "previous_run_date", "list_name", "audience", "user_id", "item_id", "title", "change", "previous_rank", "rank"),
+        [
+            (LAST, FIRST, "main", "user", "ann", "mug", "Mug", "up", 2, 1),
+            (LAST, FIRST, "main", "user", "ann", "tea", "Sencha", "down", 1, 2),
+            (LAST, FIRST, "main", "user", "ann", "lid", None, "entered", None, 3),
+            (LAST, FIRST, "main", "user", "ann", "pot", "Tea pot", "left", 3, None),
+            (LAST, FIRST, "main", "user", "bob", "mug", "Mug", "left", 1, None),            # dormant now
+            (LAST, FIRST, "main", "user", "bob", "tea", "Green tea", "left", 2, None),      # the title it was last shown with
+            (LAST, FIRST, "main", "user", "cat", "tea", "Sencha", "entered", None, 1),
+            (LAST, FIRST, "main", "user", "cat", "pot", "Tea pot", "entered", None, 2),
+            (LAST, FIRST, "main", "segment", "all", "pot", "Tea pot", "left", 2, None),     # tea kept rank 1: no row
+            (LAST, FIRST, "main", "segment", "all", "mug", "Mug", "entered", None, 2),
+            (FIRST, None, "mail", "user", "ann", "pot", "Tea pot", "entered", None, 1),     # a first night: everything entered
+        ],
+    ),
+    "why": (
+        ("list_name", "user_id", "rank", "title", "reason_code", "evidence_title", "evidence_ts", "evidence_days_ago"),
+        [
+            # from 28 February 20:00 to 3 March 07:00 are 3 days and 11 hours; the tea was called so when ann drank it
+            ("main", "ann", 1, "Mug", "neighbour", "Green tea", TEA_DRUNK, 3),
+            ("main", "ann", 2, "Sencha", "repeat", "Green tea", TEA_DRUNK, 3),
+            ("main", "ann", 3, None, "taste", None, None, None),
+            ("main", "cat", 1, "Sencha", "popular", None, None, None),
+            ("main", "cat", 2, "Tea pot", "popular", None, None, None),
+            ("main", "all", 1, "Sencha", "popular", None, None, None),
+            ("main", "all", 2, "Mug", "popular", None, None, None),
+            ("mail", "ann", 1, "Tea pot", "popular", None, None, None),
+        ],
+    ),
+    "coverage_by_day": (
+        ("run_date", "list_name", "scope", "segment", "n_user_lists", "n_segment_lists", "n_rows", "n_items", "catalogue_share", "fallback_share"),
+        [
+            (FIRST, "main", "everybody", None, 2, 1, 7, 3, 3 / 5, 1 / 5),   # 5 living items; 1 of 5 rows in users' lists is a fallback
+            (FIRST, "main", "segment", "north", 1, 0, 3, 3, 3 / 5, 0.0),    # ann, before she moved
+            (FIRST, "main", "segment", "all", 1, 1, 4, 3, 3 / 5, 1 / 2),    # bob and the shared list
+            (FIRST, "mail", "everybody", None, 1, 0, 1, 1, 1 / 5, 0.0),
+            (FIRST, "mail", "segment", "north", 1, 0, 1, 1, 1 / 5, 0.0),
+            (LAST, "main", "everybody", None, 2, 1, 7, 4, 4 / 5, 2 / 5),
+            (LAST, "main", "segment", "south", 1, 0, 3, 3, 3 / 5, 0.0),
+            (LAST, "main", "segment", "all", 1, 1, 4, 3, 3 / 5, 1.0),       # cat, who is in no user table, and the shared list
+        ],
+    ),
+    "nights_and_holds": (
+        ("run_date", "list_name", "decision", "decided_by", "is_last_word", "rows_now", "rows_staged"),
+        [
+            (FIRST, "main", "published", "audit", True, 7, 7),
+            (FIRST, "mail", "published", "audit", True, 1, 1),
+            (HELD, "main", "held", "audit", True, 0, 6),
+            (LAST, "main", "held", "audit", False, 7, 7),
+            (LAST, "main", "released", "eve", True, 7, 7),
+        ],
+    ),
+    "cold_items": (("item_id", "title", "n_current_lists"), [("lid", None, 1), ("jar", "Jar", 0)]),
+}
+
+
+def same_rows(found: pa.Table, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    have = [tuple(r[c] for c in columns) for r in found.select(list(columns)).to_pylist()]
+    assert sorted(have, key=repr) == sorted(rows, key=repr)
+
+
+def types(found: pa.Table) -> dict[str, str]:
+    return {f.name: str(f.type).replace("large_string", "string") for f in found.schema}
+
+
+def test_every_view_has_expected_rows():
+    assert set(EXPECTED) == set(views.VIEWS)
+
+
+@pytest.mark.parametrize("view", views.VIEWS)
+def test_spark_and_duckdb_agree(view: str, warehouse: Lake, con):
+    columns, rows = EXPECTED[view]
+    in_spark, without_jvm = warehouse.spark.table(view).toArrow(), con.sql(f"SELECT * FROM {view}").to_arrow_table()
+    same_rows(in_spark, columns, rows)
+    same_rows(without_jvm, columns, rows)
+    assert types(in_spark) == types(without_jvm)
+    every = lambda t: sorted(map(repr, t.to_pylist()))      # noqa: E731 - all columns, also those not spelled out above
+    assert every(in_spark) == every(without_jvm)
+
+
+@pytest.mark.parametrize("view", views.VIEWS)
+def test_every_view_is_one_select_that_says_its_grain(view: str):
+    sql = views.text(view)
+    assert views.meaning(view).startswith("One ")
+    body = re.sub(r"--.*", "", sql).strip()
+    assert re.match(r"(SELECT|WITH)\b", body) and ";" not in body
+
+
+def test_every_file_of_sql_is_a_registered_view():
+    assert {p.stem for p in (REPO / "sql").glob("*.sql")} == set(views.VIEWS)
+
+
+def test_views_read_only_tables_and_earlier_views():
+    known = {t.name for t in ALL_TABLES}
+    for view in views.VIEWS:
+        body = re.sub(r"--.*", "", views.text(view))
+        steps = set(re.findall(r"(\w+) AS \(\s*SELECT", body))
+        read = set(re.findall(r"\b(?:FROM|JOIN) ([a-z_]+)\b(?!\.)(?! FROM)", body))      # `IS DISTINCT FROM p.rank` names no table
+        assert read - steps <= known, view
+        known.add(view)
+
+
+def test_a_new_night_is_current_after_connecting_again(lake: Lake):
+    def publish(night: date) -> None:
+        row = tiny_warehouse.list_row((night, "main", "user", "bob", 1, "jar", 0.5, "model", "taste", None, None))
+        lake.append(lake.spark.createDataFrame([row], RECOMMENDATIONS.ddl), RECOMMENDATIONS, {})
+
+    publish(FIRST)
+    before = views.connect(lake.root)
+    publish(LAST)
+    newest = "SELECT max(run_date) FROM current_lists"
+    assert before.sql(newest).fetchall() == [(FIRST,)]      # pinned to what it saw
+    assert views.connect(lake.root).sql(newest).fetchall() == [(LAST,)]
+
+
+def test_no_tables_is_an_error_that_says_what_to_name(spark, tmp_path: Path):
+    for read in (lambda: views.connect(tmp_path), lambda: views.register(Lake(spark, tmp_path))):
+        with pytest.raises(TableError, match="no tables under"):
+            read()
+    assert list(tmp_path.iterdir()) == []       # looking creates nothing
+
+
+def test_tables_never_written_are_empty_not_missing(warehouse: Lake, con):
+    empty = [t for t in ALL_TABLES if not Path(warehouse.path(t)).exists()]
+    assert "events" in {t.name for t in empty}
+    for table in empty:
+        in_spark, without_jvm = warehouse.spark.table(table.name).toArrow(), con.sql(f"SELECT * FROM {table.name}").to_arrow_table()
+        assert in_spark.num_rows == without_jvm.num_rows == 0
+        assert in_spark.column_names == without_jvm.column_names == list(table.column_names)
+
+
+def test_deleted_rows_of_sequences_stay_deleted_without_a_jvm(lake: Lake):
+    """`sequences` has deletion vectors: its files hold rows that are gone."""
+    def row(user: str, n: int) -> tuple:
+        arrays = ([f"e{i}" for i in range(n)], [0] * n, [1] * n, list(range(n)), [0] * n, *[[1.0] * n] * 4, [-1.0] * n, *[[0] * n] * 3)
+        return (user, *arrays, n, *[0.0] * 7, POT_SEEN, POT_SEEN)
+
+    frame = lambda *rows: lake.spark.createDataFrame(list(rows), SEQUENCES.ddl).coalesce(1)     # noqa: E731
+    lake.append(frame(row("ann", 3), row("bob", 1)), SEQUENCES, {})
+    lake.merge(frame(row("ann", 4)), SEQUENCES, {})
+    with views.connect(lake.root) as con:
+        assert sorted(con.sql("SELECT user_id, n_events FROM sequences").fetchall()) == [("ann", 4), ("bob", 1)]
+        files = [str(p) for p in Path(lake.path(SEQUENCES)).glob("*.parquet")]
+        assert con.sql("SELECT count(*) FROM read_parquet(?)", params=[files]).fetchall() == [(3,)]   # else this test shows nothing
