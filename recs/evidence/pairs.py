@@ -29,6 +29,7 @@ DAY_US = 86_400_000_000
 QUANTUM = 2.0**-30          # weights are stored as multiples of it
 PAIRS_PER_CHUNK = 1 << 22   # pairs of items multiplied at a time: 50 MB
 TRANSITION_SHRINK = 5.0     # a row of transitions with less weight than this is mostly doubt
+EASE_BLOCK = 1 << 24        # entries of the inverse turned into weights at a time
 EASE_DOUBLE_ITEMS = 6000    # above, EASE is solved in float32 (15,000 items: 0.9 GB)
 
 
@@ -66,6 +67,11 @@ class PairRules:
     @property
     def n_items(self) -> int:
         return len(self.idf)
+
+    def column_of(self, item: np.ndarray) -> np.ndarray:
+        """Columns of vocabulary integers; -1 for items without one."""
+        inside = item < len(self.columns)
+        return np.where(inside, self.columns[np.where(inside, item, 0)] if len(self.columns) else -1, -1)
 
 
 def inverse_frequency(users_met: np.ndarray, n_users: int) -> np.ndarray:
@@ -110,7 +116,7 @@ def pair_sums(meetings: Meetings, rules: PairRules, sums: Iterable[str]) -> dict
     Row = item the user has, column = item it speaks for.  `cooc` has its diagonal (users who know the item), the others not.
     """
     user, item, ts = newest_items(meetings, rules.max_items)
-    column = rules.columns[item]
+    column = rules.column_of(item)
     known = column >= 0
     user, column, ts = user[known], column[known], ts[known]
     shape = (len(meetings.offsets) - 1, rules.n_items)
@@ -140,7 +146,7 @@ def _votes(user: np.ndarray, column: np.ndarray, ts: np.ndarray, rules: PairRule
 
 def _transitions(meetings: Meetings, rules: PairRules) -> sp.csr_matrix:
     """Consecutive events of a user, less than the gap apart, on two different items; the age is that of the later one."""
-    user, column, ts = meetings.user, rules.columns[meetings.item], meetings.ts
+    user, column, ts = meetings.user, rules.column_of(meetings.item), meetings.ts
     follows = (user[1:] == user[:-1]) & (ts[1:] - ts[:-1] < rules.transition_gap_us) & (column[1:] != column[:-1])
     follows &= (column[1:] >= 0) & (column[:-1] >= 0)
     age_d = np.maximum(rules.cut_us - ts[1:][follows], 0) / DAY_US
@@ -226,7 +232,7 @@ def ease_weights(counts: np.ndarray, regularisation: float) -> np.ndarray:
         raise np.linalg.LinAlgError(f"EASE with lambda {regularisation:g}: the matrix of {n} items is singular; take a greater lambda")
     scale = -1.0 / lower.diagonal()
     weights = np.empty((n, n), np.float32)
-    step = max(1, (1 << 24) // n)
+    step = max(1, EASE_BLOCK // n)
     for lo in range(0, n, step):        # by blocks: no second matrix in double
         hi = min(lo + step, n)
         weights[lo:hi, :lo] = lower[lo:hi, :lo] * scale[:lo]

@@ -1,0 +1,80 @@
+"""The kinds of item tables by the string a model asks for, and how each is made from sums over pairs (recs/evidence/pairs.py).
+
+    kind                    sum                     a row j holds
+    cooc, cooc:<shrink>     cooc                    n_ij / (sqrt(n_i n_j) + shrink)
+    transitions             transitions             w_ji / (sum_i w_ji + 5)
+    adopters[:<half-life>]  adopters:<half-life>    idf_j^2 * votes_ji
+    ease:<lambda>           cooc                    EASE, dense
+    als:<f>:<reg>:<alpha>   -                       item factors, dense
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from . import pairs
+
+_ARGUMENTS = {"cooc": (0, 1), "transitions": (0,), "adopters": (0, 1), "ease": (1,), "als": (3,)}   # how many a kind may have
+COUNTS = "ease"     # whole rows of co-occurrence counts: what every EASE is solved from
+
+
+class KindError(ValueError):
+    """A kind of item table that nobody builds."""
+
+
+def parse_kind(kind: str) -> tuple[str, tuple[float, ...]]:
+    """`ease:300` -> ("ease", (300.0,)).  Raises KindError for a kind that is not in the table above."""
+    name, *args = kind.split(":")
+    try:
+        values = tuple(float(a) for a in args)
+    except ValueError:
+        values = (math.nan,)
+    least = 0.0 if name == "cooc" else math.ulp(0.0)
+    if len(values) not in _ARGUMENTS.get(name, ()) or not all(least <= v < math.inf for v in values):
+        known = "cooc[:shrink], transitions, adopters[:half-life in days], ease:lambda, als:factors:regularisation:alpha"
+        raise KindError(f"no item table is called {kind!r}; there are {known}, with positive numbers")
+    return name, values
+
+
+@dataclass(frozen=True)
+class PairKinds:
+    """The kinds wanted of one cut, and what their rows are normalised with."""
+
+    kinds: tuple[str, ...]
+    neighbours: int             # kept per row
+    adopter_half_life_d: float  # of plain `adopters`
+    users_met: np.ndarray       # [I] int64: users who know the item (the diagonal of `cooc`)
+    idf: np.ndarray             # [I] float64
+
+    def sum_of(self, kind: str) -> str:
+        """Name of the sum that a kind is made from."""
+        name, args = parse_kind(kind)
+        if name == "adopters":
+            return f"adopters:{args[0] if args else self.adopter_half_life_d!r}"
+        return "cooc" if name == "ease" else name
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        return tuple(sorted({self.sum_of(kind) for kind in self.kinds}))
+
+    def finish(self, name: str, sums: sp.csr_matrix, first_row: int) -> dict[str, sp.csr_matrix]:
+        """Rows first_row, first_row + 1, … of one sum [rows, I], whole, as the same rows of the kinds made from it."""
+        return {
+            COUNTS if kind.startswith("ease:") else kind: self._rows(kind, sums, first_row)
+            for kind in self.kinds if self.sum_of(kind) == name
+        }
+
+    def _rows(self, kind: str, sums: sp.csr_matrix, first_row: int) -> sp.csr_matrix:
+        name, args = parse_kind(kind)
+        if name == "ease":
+            return sums
+        if name == "cooc":
+            weights = pairs.cosine(sums, first_row, self.users_met, *args)
+        elif name == "transitions":
+            weights = pairs.next_item_shares(sums)
+        else:
+            weights = pairs.adopter_votes(sums, first_row, self.idf)
+        return pairs.top_per_row(weights, self.neighbours)
