@@ -25,10 +25,14 @@ test: setup      ## set up, then run the tests (lint and layering among them)
 test-slow: setup ## the slow tests: kills, clusters, full nights
 	$(PY) -m pytest -m slow
 
+package: setup   ## dist/recs.zip: the wheel under a name that spark-submit --py-files accepts
+	rm -rf dist build && $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	cp dist/recs-*.whl dist/recs.zip && rm -rf build
+
 lint: setup
 	.venv/bin/ruff check .
 
 lock:            ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
 
-.PHONY: help setup nightly test test-slow lint lock
+.PHONY: help setup nightly test test-slow package lint lock
