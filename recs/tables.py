@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -41,6 +41,18 @@ def predicate(**equal: date | str | int) -> str:
     return " AND ".join(f"{column} = {literal(value)}" for column, value in equal.items())
 
 
+def any_of(column: str, values: Iterable[date | str | int]) -> str:
+    """`column IN (…)` from typed values, at least one; for replacing several partitions in one commit.
+
+    >>> any_of("event_date", [date(2024, 3, 1), date(2024, 3, 2)])
+    "event_date IN (DATE'2024-03-01', DATE'2024-03-02')"
+    """
+    literals = [literal(v) for v in values]
+    if not literals:
+        raise TableError(f"no value of {column} is named: nothing to replace")
+    return f"{column} IN ({', '.join(literals)})"
+
+
 def literal(value: date | str | int) -> str:
     """A SQL literal.  Text must be a plain name: what could end a string literal is refused."""
     if isinstance(value, date):
@@ -60,20 +72,19 @@ class Lake:
         self.root = str(root) if "://" in str(root) else str(Path(root).resolve())
 
     def path(self, table: Table | str) -> str:
+        """The folder or URL of a table."""
         return f"{self.root}/{table if isinstance(table, str) else table.name}"
 
     def exists(self, table: Table) -> bool:
+        """Was the table ever written?"""
         from delta.tables import DeltaTable
 
         return DeltaTable.isDeltaTable(self.spark, self.path(table))
 
     def ensure(self, table: Table) -> None:
         """Create the table with its types, comments, constraints and properties unless it is there."""
-        if self.exists(table):
-            return
-        checks = tuple((f"delta.constraints.{name}", sql) for name, sql in table.checks)
-        with_checks = Table(table.name, table.doc, table.columns, table.key, table.partitions, (), table.properties + checks)
-        self.spark.sql(with_checks.create_sql(self.path(table)))
+        if not self.exists(table):
+            self.spark.sql(table.create_sql(self.path(table)))
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The rows of one version (default: the newest).  A table that was never written reads as empty."""
@@ -104,12 +115,25 @@ class Lake:
                     return commit["version"]
         return None
 
+    def rows_written(self, table: Table) -> int:
+        """Rows that the newest commit wrote, as Delta counted them while writing."""
+        from delta.tables import DeltaTable
+
+        last = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("operationMetrics").collect()[0]["operationMetrics"]
+        return int(last.get("numOutputRows") or 0)
+
+    def commits(self, table: Table, limit: int = 50) -> list[tuple[int, dict[str, Any]]]:
+        """(version, note) of the newest commits, newest first; {} where a commit has no note."""
+        rows = self._history(table, limit) if self.exists(table) else []
+        return [(r["version"], json.loads(r["userMetadata"] or "{}")) for r in rows]
+
     def _history(self, table: Table, limit: int) -> list[Any]:
         from delta.tables import DeltaTable
 
         return DeltaTable.forPath(self.spark, self.path(table)).history(limit).select("version", "userMetadata").collect()
 
     def append(self, df: DataFrame, table: Table, note: dict[str, Any]) -> None:
+        """Add rows in one commit.  Two appends never conflict: who must not write twice holds the lease."""
         self._write(df, table, note, "append")
 
     def overwrite(self, df: DataFrame, table: Table, note: dict[str, Any]) -> None:

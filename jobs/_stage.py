@@ -1,0 +1,92 @@
+"""What sessionize, item_hours and sequences share: from the table's own note to the way forward, and their command line."""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from recs.etl.news import State, Step, next_step, recipe
+from recs.jobs._cli import RunRecord, load, parser, run_job
+from recs.schemas import BATCHES, USERS, Table
+from recs.session import start
+from recs.tables import Lake, TableError, lease
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one derived table gets from the state in its newest commit to the wanted one."""
+
+    table: Table
+    step: Step
+    wanted: State
+    note: dict[str, Any]    # goes into the commit that reaches the wanted state
+    have: dict[str, Any]    # what the newest commit says
+
+    @property
+    def old(self) -> State:
+        return State.from_note(self.have)
+
+    def stay(self, lake: Lake) -> None:
+        """Nothing changed, but the table now stands at the wanted state: an empty commit says so."""
+        lake.append(lake.read(self.table).limit(0), self.table, self.note)
+
+    def counts(self, lake: Lake, **more: int) -> dict[str, Any]:
+        written = 0 if self.step == "unchanged" else lake.rows_written(self.table)
+        return {"step": self.step, **more, "rows_written": written}
+
+
+def plan(lake: Lake, table: Table, as_of: datetime, max_batch: int, full: bool, **settings: Any) -> Plan:
+    """`settings` are all the rows depend on beside events and users; other ones than last time mean a full rebuild."""
+    lake.ensure(USERS)
+    wanted, made_by = State.of(as_of, max_batch), recipe(**settings)
+    note = {"as_of_us": wanted.as_of_us, "max_batch": max_batch, "recipe": made_by, "users_version": lake.version(USERS)}
+    have = lake.note(table)
+    return Plan(table, next_step(have, wanted, made_by, full), wanted, note, have)
+
+
+def users_before(lake: Lake, plan: Plan) -> DataFrame:
+    """The users table as the old state knew it; where Delta no longer keeps that version, the rows that are still as they were."""
+    from pyspark.errors import PySparkException
+
+    try:
+        users = lake.read(USERS, plan.have["users_version"])
+    except PySparkException:
+        users = lake.read(USERS)
+    return users.where(F.col("batch_id") <= plan.old.max_batch)
+
+
+def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: list[str] | None) -> int:
+    """The job as a command: flags, lease, session, run record; one line of JSON says what was done."""
+    p = parser(doc, as_of=True)
+    p.add_argument("--full", action="store_true", help="rebuild the table from all events, whatever state it is in")
+    args = p.parse_args(argv)
+
+    def body() -> None:
+        config = load(args.config)
+        record = RunRecord(name, args.root, config)
+        with lease(args.root):
+            lake = Lake(start(f"recs {name}", config.spark), args.root)
+            max_batch = args.max_batch if args.max_batch is not None else newest_batch(lake)
+            began = time.monotonic()
+            counts = run(lake.spark, lake, config, args.as_of, max_batch, args.full)
+        record.step(name, time.monotonic() - began, **counts)
+        record.write()
+        print(json.dumps({"job": name, "as_of": args.as_of.isoformat(), "max_batch": max_batch, **counts}))
+
+    return run_job(body)
+
+
+def newest_batch(lake: Lake) -> int:
+    """Highest finished ingest run."""
+    newest = lake.read(BATCHES).agg(F.max("batch_id")).first()[0]
+    if newest is None:
+        raise TableError(f"{lake.path(BATCHES)} holds no finished ingest run: read a log first (recs ingest --help)")
+    return newest
