@@ -7,24 +7,36 @@ A folder per cut, written by recs/etl/item_tables.py, opened by every model:
                             that the lower column is the tie-break by item id
     item_ids.bytes/.ends    the ids themselves, UTF-8, one after another, and where each ends
     available_from/_until   [I] int64 microseconds; available_from <= t < available_until may be recommended
-    category.npy            [I] int32 code of the top-level category, -1 = none
+    category.npy            [I] int32 code of the top-level category, -1 = none; codes hold in this folder only
+    categories.json         the categories' names, by code
     stat.<name>.npy         [I] float32 statistics (names below)
     <kind>.indptr/.indices/.values   sparse item x item neighbours, row = item the user has, column = item it speaks for
     <kind>.dense.npy        [I, I] or [I, F] float32
 
-`Known` items are those with an event before the cut; only they have columns.
+`Known` items are those with a whole hour of events before the cut; only they have columns.  Category and availability are what
+the catalogue and the tombstones said at the cut.
 
-Statistics: `users_<W>` day-users (distinct users per UTC day, summed) in the window W before the cut, W in WINDOWS;
-`decay_<H>` the same with weight 2^(-age / H), H in HALF_LIVES, age from the middle of the hour to the cut;
-`events_all`; `first_h`, `last_h` hours from first and last event to the cut.
+Statistics from item_hours, whole hours before the cut, ages from the middle of the hour: `users_<W>` day-users (distinct users per UTC
+day, summed) in the window W before the cut, W in WINDOWS; `decay_<H>` the same of all time with weight 2^(-age / H), H in
+HALF_LIVES; `events_all`, `sessions_all`; `first_h`, `last_h` hours from first and last event to the cut; `type_<code>` share of
+the item's events of that type; `value_log` mean over its events of log1p(mean value of the event's hour).  From the users' newest
+events: `users_met` distinct users among whose newest `max_items_per_user` items it is; `activity` their mean log1p(events).
 
-Neighbour kinds, by the string a model asks for:
-    cooc            cosine of co-occurrence in users' histories
-    transitions     next-item transitions, 2^(-age / half-life), row-normalised with shrinkage
-    adopters        votes of recent adopters: sum over users v of [v knew j] * 2^(-age of v's latest meeting of i / half-life)
-                    with idf weights and the votes of one user normalised by what he knows
-    ease:<lambda>   EASE (Steck, WWW 2019, arXiv 1905.03375), dense; only up to `ease_max_items`
-    als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; Spark MLlib), dense
+Neighbour kinds, by the string a model asks for (recs/evidence/item_kinds.py; at most `neighbours` per row, the greatest, columns
+ascending, diagonal empty).  A user's history gives his newest `max_items_per_user` distinct items; n_i = users_met, idf_i =
+log((users + 1) / (n_i + 1)):
+    cooc, cooc:<shrink>  cosine of co-occurrence: n_ij / (sqrt(n_i n_j) + shrink), shrink 0 unless told
+    transitions     j -> i are consecutive events of a user, less than `transition_gap` apart, i != j: w_ji / (sum_i w_ji + 5),
+                    w_ji = sum 2^(-age of the later event / `transition_half_life_d`)
+    adopters, adopters:<half-life in days>      votes of recent adopters: idf_j^2 * sum over users v of [v knows j] *
+                    2^(-age of v's latest meeting of i / half-life) / sqrt(1 + sum over what v knows of idf^2).  Summed over the items j
+                    a user knows it is the sum over others of (idf profile of the user . that of v, normalised) * how freshly v met i:
+                    the votes of similar users, up to the user's own norm.  His own events are in it, as everybody's.
+    ease:<lambda>   EASE (Steck, WWW 2019, arXiv 1905.03375), dense; only up to `ease_max_items`, else named in `left_out`
+    als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; recs/etl/als.py), dense; 0 = no history
+
+The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs,
+files (SHA-256 and bytes of each), content_hash and version.
 """
 from __future__ import annotations
 
@@ -85,6 +97,11 @@ class ItemTables:
             return np.load(self.path / f"{name}.npy", mmap_mode="r")
         except FileNotFoundError as e:
             raise ArtifactError(f"{self.path}: holds no {name!r}; it was built with kinds {sorted(self.kinds)}") from e
+
+    @cached_property
+    def category_names(self) -> list[str]:
+        """Names of the top-level categories, by their code in `category`."""
+        return json.loads((self.path / "categories.json").read_text())
 
     def stat(self, name: str) -> np.ndarray:
         """[I] float32 statistic, see the module's text."""
