@@ -6,6 +6,7 @@ else holds the lease.
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import logging
 import os
@@ -22,8 +23,8 @@ from recs.clock import ClockError, parse_date, parse_instant
 from recs.config import Config, ConfigError, load
 from recs.evidence.item_tables import ArtifactError
 from recs.schemas import ContractError
-from recs.session import SessionError
-from recs.tables import LeaseError, TableError
+from recs.session import SessionError, start
+from recs.tables import Lake, LeaseError, TableError
 
 BAD_INPUT, HELD, LEASED = 2, 3, 4
 USER_ERRORS = (ConfigError, ClockError, ContractError, SessionError, TableError, ArtifactError, FileNotFoundError)
@@ -69,6 +70,22 @@ def run_job(body: Callable[[], int | None]) -> int:
             print(f"recs: {e}", file=sys.stderr)
             return BAD_INPUT
         raise
+
+
+def decide_by_hand(doc: str, name: str, decide: Callable[..., Any], argv: list[str] | None) -> int:
+    """The command of a person's decision about a night (`release`, `hold`): which night, why; who is the login."""
+    p = parser(doc)
+    p.add_argument("run_date", type=_typed(parse_date), metavar="YYYY-MM-DD", help="the night")
+    p.add_argument("--list", default="main", dest="list_name", help="which list (default: %(default)s)")
+    p.add_argument("--reason", required=True, help="why, in words; kept in the table")
+    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    args = p.parse_args(argv)
+
+    def body() -> None:
+        lake = Lake(start(f"recs {name}", load(args.config).spark), args.root)
+        print(decide(lake, args.run_date, args.list_name, args.reason, getpass.getuser(), args.wait).line)
+
+    return run_job(body)
 
 
 def code_version() -> str:
