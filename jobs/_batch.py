@@ -1,0 +1,175 @@
+"""One ingest batch on its way from files to tables.
+
+`read` computes and checks everything; `write` then opens the batch in `input_files`, writes items, users, vocabulary, events and
+quarantine, compares what Delta says it wrote with the rows that came in, and closes the batch in `batches`.
+"""
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import reduce
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recs import batches
+from recs.config import Config
+from recs.etl import catalogue, sources, vocabulary
+from recs.etl import ingest as stage
+from recs.etl.ingest import Tally
+from recs.etl.lookups import with_lookups
+from recs.etl.mapping import Arrival, MappingError, map_events
+from recs.schemas import EVENTS, ITEM_VOCABULARY, ITEMS, QUARANTINE, USERS, Table
+from recs.tables import Lake, any_of
+
+TABLES: dict[str, Table] = {"items": ITEMS, "users": USERS}
+# Spark's conditions for an expression that fails on a value: the mapping could have said NULL instead.
+ON_A_VALUE = (
+    "CAST_INVALID_INPUT", "CAST_OVERFLOW", "ARITHMETIC_OVERFLOW", "DIVIDE_BY_ZERO", "INVALID_ARRAY_INDEX", "CANNOT_PARSE_TIMESTAMP",
+)
+
+
+class Batch:
+    """Reads and writes one batch.  Frames that are used several times are kept in memory or on disk until `stack` closes."""
+
+    def __init__(self, lake: Lake, config: Config, before: batches.Progress, now: datetime, backfill: bool, stack: ExitStack) -> None:
+        self.lake, self.config, self.before, self.now, self.stack = lake, config, before, now, stack
+        self.id = before.last + 1
+        has_clock = config.log.events.has_clock
+        self.arrival = Arrival.of(config.ingest, now, before.newest, backfill) if has_clock else Arrival()
+        self.note = {"stage": "ingest", "batch_id": self.id, "config_hash": config.hash}
+        self.tally = Tally()
+        self.judged: DataFrame | None = None            # events with their fate; None: the batch brings tables only
+        self.delivered: dict[str, DataFrame] = {}       # sound rows of items and users
+        self.refused: list[DataFrame] = []
+        self.n_refused = 0                              # rows of the above
+
+    def read(self, files: dict[str, list[sources.InputFile]]) -> None:
+        """Judge every row.  Raises before anything is written."""
+        if files["events"]:
+            self._read_events(files["events"])
+        for part in TABLES:
+            if files[part]:
+                self._read_table(part, files[part])
+
+    def write(self, files: dict[str, list[sources.InputFile]]) -> tuple[int, dict[str, int]]:
+        """Write the batch: number of new items, rows written to items and users."""
+        batches.open_batch(self.lake, self.id, files, self.note)
+        seen = self._keep(vocabulary.first_seen(self._accepted(), self.delivered.get("items")))
+        table_rows = {part: self._write_table(part) for part in self.delivered}
+        described = self._write_undescribed(seen)
+        n_new_items = self._write_vocabulary(seen)
+        self._write_events()
+        self._close()
+        return n_new_items, {"items": described + table_rows.pop("items", 0), **table_rows}
+
+    # ---- read ------------------------------------------------------------------------------------------------------
+
+    def _read_events(self, files: list[sources.InputFile]) -> None:
+        log = self.config.log
+        raw = sources.read_raw(self.lake.spark, files, log.events.source, self.before.rows_in)
+        rows = self._keep(map_events(raw.frame, log.events, log.name, self.arrival))
+        by_reason, days = self._on_values(lambda: stage.count_rows(rows))
+        known = self._known_events(stage.days_to_search(days, log.events, self.config.ingest.lookback))
+        self.judged = self._keep(stage.judge(rows, log.events, known, self.arrival))
+        fates = stage.count_fates(self.judged)
+        refused = self._keep(stage.refusals(rows, self.judged, self._known_refusals(files, "events")))
+        n_refused = refused.count()
+        # rows that explode made were not there to be counted before
+        n_rows = sum(by_reason.values()) if log.events.explode else raw.n_rows
+        self.tally = stage.tally(n_rows, by_reason, fates, n_refused)
+        self.tally.check()
+        self.tally.check_share(self.config.ingest.max_quarantine_share)
+        self.refused.append(refused)
+        self.n_refused += n_refused
+
+    def _read_table(self, part: str, files: list[sources.InputFile]) -> None:
+        table, mapping, label = TABLES[part], getattr(self.config.log, part), f"{self.config.log.name}.{part}"
+        raw = sources.read_raw(self.lake.spark, files, mapping.source)
+        rows = self._keep(catalogue.map_table(with_lookups(raw.frame, files, mapping, label), mapping, table, label))
+        by_reason = self._on_values(lambda: {r["reason"]: r["count"] for r in rows.groupBy("reason").count().collect()})
+        reasons = {r: n for r, n in by_reason.items() if r is not None}
+        Tally(rows_in=sum(by_reason.values()), reasons=reasons).check_share(self.config.ingest.max_quarantine_share)
+        self.delivered[part] = self._keep(catalogue.newest_per_key(rows, table))
+        if reasons:
+            refused = stage.new_refusals(rows.where("reason IS NOT NULL"), self._known_refusals(files, part))
+            self.refused.append(self._keep(refused))
+            self.n_refused += refused.count()
+
+    def _known_events(self, days: list) -> DataFrame | None:
+        """Ids of earlier batches on these days."""
+        if not self.before.last or not days:
+            return None
+        return self.lake.read(EVENTS).where(any_of("event_date", days)).select("event_id")
+
+    def _known_refusals(self, files: list[sources.InputFile], part: str) -> DataFrame | None:
+        if not self.before.last or not batches.read_before(self.lake, files, part):
+            return None
+        return self.lake.read(QUARANTINE).select("row_hash")
+
+    def _on_values(self, count):
+        """`count()`; an expression of the mapping that fails on a value is an error of the mapping, shown without the value."""
+        try:
+            return count()
+        except PySparkException as e:
+            if e.getCondition() not in ON_A_VALUE:
+                raise
+            where = [c.fragment() for c in e.getQueryContext() or []]
+            raise MappingError(
+                f"mapping {self.config.log.name}: {' '.join(where) or 'an expression'} fails on a row ({e.getCondition()}); "
+                "write try_cast(… AS type) or try_divide, which give NULL there, so that the row is refused and not the batch"
+            ) from None
+
+    # ---- write -----------------------------------------------------------------------------------------------------
+
+    def _accepted(self) -> DataFrame:
+        return self.lake.read(EVENTS).where("false") if self.judged is None else self.judged.where(F.col("fate") == stage.ACCEPTED)
+
+    def _write_table(self, part: str) -> int:
+        table, current = TABLES[part], self.lake.read(TABLES[part])
+        changes = self._keep(catalogue.changes(self.delivered[part], current, table, self.now, self.id))
+        if n := changes.count():
+            write = self.lake.append if current.isEmpty() else self.lake.merge
+            write(changes, table, self.note)
+        return n
+
+    def _write_undescribed(self, seen: DataFrame) -> int:
+        rows = self._keep(catalogue.undescribed(seen, self.lake.read(ITEMS), ITEMS, self.id))
+        if n := rows.count():
+            self.lake.append(rows, ITEMS, self.note)
+        return n
+
+    def _write_vocabulary(self, seen: DataFrame) -> int:
+        entries = self._keep(vocabulary.new_entries(seen, self.lake.read(ITEM_VOCABULARY), self.id))
+        if n := entries.count():
+            self.lake.append(entries, ITEM_VOCABULARY, self.note)
+            vocabulary.check_dense(self.lake.read(ITEM_VOCABULARY))
+        return n
+
+    def _write_events(self) -> None:
+        if self.tally.accepted:
+            events = stage.numbered_events(self._accepted(), self.lake.read(ITEM_VOCABULARY), self.id)
+            self.lake.append(events, EVENTS, self.note)
+            self.tally = replace(self.tally, accepted=self.lake.rows_written(EVENTS))
+        if self.n_refused:
+            refused = reduce(DataFrame.unionByName, self.refused).withColumn("batch_id", F.lit(self.id).cast("bigint"))
+            self.lake.append(refused, QUARANTINE, self.note)
+            lost = self.n_refused - self.lake.rows_written(QUARANTINE)
+            self.tally = replace(self.tally, quarantined=self.tally.quarantined - lost)
+        self.tally.check()
+
+    def _close(self) -> None:
+        t = self.tally
+        row = {
+            "batch_id": self.id, "log": self.config.log.name, "rows_in": t.rows_in, "rows_accepted": t.accepted,
+            "rows_quarantined": t.quarantined, "rows_duplicate": t.duplicate, "min_ts": t.min_ts, "max_ts": t.max_ts,
+            "finished_at": datetime.now(UTC),
+        }
+        batches.close_batch(self.lake, row, {**self.note, "reasons": t.reasons})
+
+    def _keep(self, frame: DataFrame) -> DataFrame:
+        kept = frame.persist()
+        self.stack.callback(kept.unpersist)
+        return kept

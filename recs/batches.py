@@ -1,0 +1,101 @@
+"""Batches: what has been read, and how a run that died leaves no trace.
+
+A batch opens with its files in `input_files` and ends with its row in `batches`; everything between carries its number.  A number
+in `input_files` that `batches` does not know is a run that did not end: the next run takes its rows back before it does anything
+else, and reads the files again under the same number.
+
+All of this is for one writer at a time: callers hold the lease on the root (recs.tables.lease).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from recs.clock import from_micros
+from recs.schemas import BATCHES, EVENTS, INPUT_FILES, ITEM_VOCABULARY, ITEMS, QUARANTINE, USERS, Table
+from recs.tables import Lake
+
+if TYPE_CHECKING:
+    from recs.etl.sources import InputFile
+
+# Rows of these are only ever added: an unfinished batch is taken back by deleting its rows.
+APPENDED = (EVENTS, QUARANTINE, ITEM_VOCABULARY)
+# Rows of these are closed by later ones: an unfinished batch is taken back by writing the version before it again.
+MERGED = (ITEMS, USERS)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the finished batches add up to: the number of the last one (0: none), rows read, the newest event."""
+
+    last: int
+    rows_in: int
+    newest: datetime | None
+
+
+def progress(lake: Lake) -> Progress:
+    """Of the finished batches alone."""
+    from pyspark.sql import functions as F
+
+    last, rows_in, newest_us = lake.read(BATCHES).agg(F.max("batch_id"), F.sum("rows_in"), F.max(F.unix_micros("max_ts"))).first()
+    return Progress(last or 0, rows_in or 0, None if newest_us is None else from_micros(newest_us))
+
+
+def take_back_unfinished(lake: Lake, last: int) -> bool:
+    """Remove what a run that did not end left behind (batch numbers above `last`); true when there was something.
+
+    `input_files` goes last: dying in here is harmless too.
+    """
+    above = f"batch_id > {int(last)}"
+    if lake.read(INPUT_FILES).where(above).isEmpty():
+        return False
+    note = {"stage": "ingest", "batch_id": last, "taken_back": True}
+    for table in MERGED:
+        _write_version_before(lake, table, last, note)
+    for table in (*APPENDED, INPUT_FILES):
+        if lake.exists(table):
+            lake.delete(table, above, note)
+    return True
+
+
+def _write_version_before(lake: Lake, table: Table, last: int, note: dict[str, Any]) -> None:
+    """When somebody else has written since (a person was deleted, say), the rows stay: the retry compares with them and goes on."""
+    unfinished = list(takewhile(lambda commit: commit[1].get("batch_id", last) > last, lake.commits(table)))
+    if unfinished:
+        lake.overwrite(lake.read(table, unfinished[-1][0] - 1), table, note)
+
+
+def unread(lake: Lake, files: list[InputFile], part: str) -> list[InputFile]:
+    """Those of `files` that no finished batch has read, or that have changed since.  `part`: events, items or users."""
+    if not files:
+        return []
+    offered = lake.spark.createDataFrame([(_source(f, part), f.fingerprint) for f in files], "source_file string, fingerprint string")
+    read = lake.read(INPUT_FILES).select("source_file", "fingerprint")
+    new = {row.source_file for row in offered.join(read, ["source_file", "fingerprint"], "left_anti").collect()}
+    return [f for f in files if _source(f, part) in new]
+
+
+def read_before(lake: Lake, files: list[InputFile], part: str) -> bool:
+    """Has an earlier version of one of these files been read?  Its refused rows are then known."""
+    offered = lake.spark.createDataFrame([(_source(f, part).split("@v")[0],) for f in files], "file string")
+    read = lake.read(INPUT_FILES).selectExpr("split_part(source_file, '@v', 1) AS file")
+    return not offered.join(read, "file", "left_semi").isEmpty()
+
+
+def open_batch(lake: Lake, batch_id: int, files: dict[str, list[InputFile]], note: dict[str, Any]) -> None:
+    """The first write of a batch: the files it reads, by part."""
+    rows = [(_source(f, part), f.fingerprint, batch_id) for part, group in files.items() for f in group]
+    lake.append(lake.spark.createDataFrame(rows, INPUT_FILES.ddl), INPUT_FILES, note)
+
+
+def close_batch(lake: Lake, row: dict[str, Any], note: dict[str, Any]) -> None:
+    """The last write of a batch: from here on it counts.  `row`: one row of `batches`."""
+    values = tuple(row[c] for c in BATCHES.column_names)
+    lake.append(lake.spark.createDataFrame([values], BATCHES.ddl), BATCHES, note)
+
+
+def _source(file: InputFile, part: str) -> str:
+    """One file may be read twice: its events, and the items they name."""
+    return file.path if part == "events" else f"{part}:{file.path}"
