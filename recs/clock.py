@@ -47,6 +47,7 @@ def parse_instant(text: str) -> datetime:
 
 
 def parse_zone(name: str) -> ZoneInfo:
+    """An IANA time zone, e.g. Europe/Amsterdam.  Raises ClockError for a name that is none."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as e:
@@ -60,6 +61,7 @@ def micros(instant: datetime) -> int:
 
 
 def from_micros(us: int) -> datetime:
+    """The instant, in UTC, of microseconds since 1970."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(us))
 
 
@@ -86,8 +88,10 @@ class Night:
 
     @property
     def as_of_us(self) -> int:
+        """The knowledge cut in UTC microseconds since 1970."""
         return micros(self.as_of)
 
     @property
     def serve_at_us(self) -> int:
+        """When the list is used, in UTC microseconds since 1970."""
         return micros(self.serve_at)

@@ -112,6 +112,7 @@ class EventMapping(_Strict):
 
     @property
     def has_clock(self) -> bool:
+        """Is the log’s time an instant?  Else it is an order only."""
         return self.time.kind != "order_only"
 
     @field_validator("event_types")
@@ -158,16 +159,22 @@ class LogConfig(_Strict):
 
 
 class IngestConfig(_Strict):
+    """Which rows are too late or too early, and when a batch is refused as a whole."""
+
     lookback: Duration = timedelta(days=7)       # older than the newest known event by more than this: too_late (first load excepted)
     future_slack: Duration = timedelta(hours=1)  # an event later than the batch's clock by more than this is refused as in_future
     max_quarantine_share: float = Field(0.5, ge=0, le=1)    # above it the batch is not written: the mapping is wrong
 
 
 class SessionConfig(_Strict):
+    """When a new session begins."""
+
     gap: Duration = timedelta(minutes=30)        # a gap of exactly this much still joins
 
 
 class SequenceConfig(_Strict):
+    """How long histories are, and what stands for missing values."""
+
     max_events: int = Field(500, ge=1, le=100_000)  # newest N per user: bounds memory per row
     missing: dict[Literal["value", "dwell_s", "lat", "lon"], Literal["mask", "last", "mean", "interpolate"]] = {}
 
@@ -204,6 +211,8 @@ class SeenPolicy(_Strict):
 
 
 class RuleConfig(_Strict):
+    """What a list may hold, whichever model ranked it."""
+
     seen: SeenPolicy = SeenPolicy()
     category_cap: int | None = Field(None, ge=1)    # at most this many items of one top-level category in a list
     mmr_lambda: float = Field(1.0, gt=0, le=1)      # 1 = by score; below, similar items are pushed apart (maximal marginal relevance)
@@ -211,6 +220,8 @@ class RuleConfig(_Strict):
 
 
 class ListConfig(_Strict):
+    """One list: how long, for whom, by which rules; and how scoring is cut into blocks."""
+
     name: str = Field("main", pattern=r"^[a-z][a-z0-9_]*$")
     k: int = Field(20, ge=1, le=1000)
     active_days: int = Field(90, ge=1)              # an event within this many days: a list of one's own; else the segment's list
@@ -220,6 +231,8 @@ class ListConfig(_Strict):
 
 
 class AuditConfig(_Strict):
+    """Limits beyond which a night is held."""
+
     max_fallback_share: float = Field(0.5, ge=0, le=1)
     max_change_of_lists: float = Field(0.5, ge=0)           # |lists / yesterday's lists - 1|
     min_overlap: float = Field(0.02, ge=0, le=1)            # mean share of yesterday's items kept; not asked of first nights, new models
@@ -228,6 +241,8 @@ class AuditConfig(_Strict):
 
 
 class ZoneConfig(_Strict):
+    """Where midnight is, and when on the day the lists are used."""
+
     zone: str = "UTC"
     lead: Duration = timedelta(hours=7)             # the list is used this much after local midnight
 
@@ -249,6 +264,8 @@ class SparkConfig(_Strict):
 
 
 class Config(_Strict):
+    """Everything that says how a night is made; flags say where and when."""
+
     log: LogConfig
     demo: dict[str, Any] | None = None              # settings of recs.generate: the log that `recs night` makes when no input is named
     clock: ZoneConfig = ZoneConfig()

@@ -27,6 +27,7 @@ class Column:
 
     @property
     def ddl(self) -> str:
+        """The column as it stands in DDL: name, type, NOT NULL, comment."""
         comment = self.doc.replace("'", "’")
         return f"`{self.name}` {self.type}{'' if self.nullable else ' NOT NULL'} COMMENT '{comment}'"
 
@@ -56,6 +57,7 @@ class Table:
 
     @property
     def column_names(self) -> tuple[str, ...]:
+        """The columns in their order."""
         return tuple(c.name for c in self.columns)
 
     @property
@@ -64,9 +66,10 @@ class Table:
         return ", ".join(c.ddl for c in self.columns)
 
     def create_sql(self, path: str) -> str:
-        """The `CREATE TABLE` statement for a Delta folder at `path`."""
+        """The `CREATE TABLE` statement for a Delta folder at `path`: columns, comments, partitions, CHECK constraints, properties."""
+        constraints = tuple((f"delta.constraints.{name}", sql) for name, sql in self.checks)
         partitioned = f" PARTITIONED BY ({', '.join(self.partitions)})" if self.partitions else ""
-        properties = ", ".join("'{}' = '{}'".format(k, v.replace("'", "\\'")) for k, v in self.properties)
+        properties = ", ".join("'{}' = '{}'".format(k, v.replace("'", "\\'")) for k, v in (*self.properties, *constraints))
         tail = f" TBLPROPERTIES ({properties})" if properties else ""
         doc = self.doc.replace("'", "’")
         return f"CREATE TABLE IF NOT EXISTS delta.`{path}` ({self.ddl}) USING DELTA{partitioned} COMMENT '{doc}'{tail}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import tiny_warehouse
-from tiny_warehouse import FIRST, HELD, LAST, POT_SEEN, TEA_DRUNK, at
+from tiny_warehouse import FIRST, HELD, LAST, TEA_DRUNK, at
 
 from recs.report import views
 from recs.schemas import ALL_TABLES, RECOMMENDATIONS, SEQUENCES
@@ -46,7 +46,11 @@ EXPECTED = {
     ),
     "user_segments": (
         ("user_id", "segment", "opt_out", "segment_from", "segment_until"),
-        [("ann", "north", False, None, at("2024-03-02")), ("ann", "south", False, at("2024-03-02"), None), ("bob", "all", False, None, None)],
+        [
+            ("ann", "north", False, None, at("2024-03-02")),
+            ("ann", "south", False, at("2024-03-02"), None),
+            ("bob", "all", False, None, None),
+        ],
     ),
     "published_nights": (
         ("list_name", "run_date", "previous_run_date", "nights_ago"),
@@ -116,7 +120,10 @@ EXPECTED = {
         ],
     ),
     "coverage_by_day": (
-        ("run_date", "list_name", "scope", "segment", "n_user_lists", "n_segment_lists", "n_rows", "n_items", "catalogue_share", "fallback_share"),
+        (
+            "run_date", "list_name", "scope", "segment", "n_user_lists", "n_segment_lists", "n_rows", "n_items", "catalogue_share",
+            "fallback_share",
+        ),
         [
             (FIRST, "main", "everybody", None, 2, 1, 7, 3, 3 / 5, 1 / 5),   # 5 living items; 1 of 5 rows in users' lists is a fallback
             (FIRST, "main", "segment", "north", 1, 0, 3, 3, 3 / 5, 0.0),    # ann, before she moved
@@ -136,6 +143,7 @@ EXPECTED = {
             (HELD, "main", "held", "audit", True, 0, 6),
             (LAST, "main", "held", "audit", False, 7, 7),
             (LAST, "main", "released", "eve", True, 7, 7),
+            (date(2024, 3, 4), "main", "started", "night", False, 0, 0),    # of decided attempts the start is not shown
         ],
     ),
     "cold_items": (("item_id", "title", "n_current_lists"), [("lid", None, 1), ("jar", "Jar", 0)]),
@@ -191,7 +199,7 @@ def test_views_read_only_tables_and_earlier_views():
 def test_a_new_night_is_current_after_connecting_again(lake: Lake):
     def publish(night: date) -> None:
         row = tiny_warehouse.list_row((night, "main", "user", "bob", 1, "jar", 0.5, "model", "taste", None, None))
-        lake.append(lake.spark.createDataFrame([row], RECOMMENDATIONS.ddl), RECOMMENDATIONS, {})
+        lake.append(tiny_warehouse.frame(lake, RECOMMENDATIONS, [row]), RECOMMENDATIONS, {})
 
     publish(FIRST)
     before = views.connect(lake.root)
@@ -219,13 +227,12 @@ def test_tables_never_written_are_empty_not_missing(warehouse: Lake, con):
 
 def test_deleted_rows_of_sequences_stay_deleted_without_a_jvm(lake: Lake):
     """`sequences` has deletion vectors: its files hold rows that are gone."""
-    def row(user: str, n: int) -> tuple:
-        arrays = ([f"e{i}" for i in range(n)], [0] * n, [1] * n, list(range(n)), [0] * n, *[[1.0] * n] * 4, [-1.0] * n, *[[0] * n] * 3)
-        return (user, *arrays, n, *[0.0] * 7, POT_SEEN, POT_SEEN)
+    def history(user: str, n: int) -> dict:
+        return {"user_id": user, "n_events": n} | {c.name: [] for c in SEQUENCES.columns if c.type.startswith("array")}
 
-    frame = lambda *rows: lake.spark.createDataFrame(list(rows), SEQUENCES.ddl).coalesce(1)     # noqa: E731
-    lake.append(frame(row("ann", 3), row("bob", 1)), SEQUENCES, {})
-    lake.merge(frame(row("ann", 4)), SEQUENCES, {})
+    # one file, so that ann's old row stays in it beside bob's
+    lake.append(tiny_warehouse.frame(lake, SEQUENCES, [history("ann", 3), history("bob", 1)]), SEQUENCES, {})
+    lake.merge(tiny_warehouse.frame(lake, SEQUENCES, [history("ann", 4)]), SEQUENCES, {})
     with views.connect(lake.root) as con:
         assert sorted(con.sql("SELECT user_id, n_events FROM sequences").fetchall()) == [("ann", 4), ("bob", 1)]
         files = [str(p) for p in Path(lake.path(SEQUENCES)).glob("*.parquet")]

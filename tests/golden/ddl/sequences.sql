@@ -1,0 +1,27 @@
+CREATE TABLE IF NOT EXISTS delta.`ROOT/sequences` (
+    `user_id` string NOT NULL COMMENT 'the user',
+    `event_ids` array<string> NOT NULL COMMENT 'the events, oldest first',
+    `item_index` array<int> NOT NULL COMMENT 'integers of item_vocabulary',
+    `type_code` array<int> NOT NULL COMMENT 'event types, as the mapping numbers them',
+    `ts` array<bigint> NOT NULL COMMENT 'instants, microseconds since 1970 UTC',
+    `source_seq` array<bigint> NOT NULL COMMENT 'order inside a tie in time',
+    `value` array<float> NOT NULL COMMENT 'values; NaN when missing',
+    `dwell_s` array<float> NOT NULL COMMENT 'dwell times, seconds; NaN when missing',
+    `lat` array<float> NOT NULL COMMENT 'degrees north; NaN when missing',
+    `lon` array<float> NOT NULL COMMENT 'degrees east; NaN when missing',
+    `gap_s` array<float> NOT NULL COMMENT 'seconds since the previous event of this row; -1 for the first',
+    `session_position` array<int> NOT NULL COMMENT '0, 1, 2, … inside the session, counted inside this row',
+    `local_hour` array<int> NOT NULL COMMENT 'hour of the day 0–23 in the user’s zone',
+    `local_weekday` array<int> NOT NULL COMMENT 'day of the week in the user’s zone, 0 = Monday',
+    `n_events` bigint NOT NULL COMMENT 'length of the arrays',
+    `browsing_s` double NOT NULL COMMENT 'sum of the known dwell times, seconds',
+    `gap_mean_s` double NOT NULL COMMENT 'mean gap, seconds; NaN with fewer than two events',
+    `gap_std_s` double NOT NULL COMMENT 'standard deviation of the gaps (population), seconds; NaN with fewer than two events',
+    `day_strength` double NOT NULL COMMENT 'length of the mean vector of the events on the local 24 h clock, 0 (no rhythm) to 1',
+    `day_phase_h` double NOT NULL COMMENT 'its direction: the local hour the day centres on, 0–24; NaN when strength is 0',
+    `week_strength` double NOT NULL COMMENT 'the same on the 7 day clock',
+    `week_phase_d` double NOT NULL COMMENT 'its direction in days since Monday 00:00 local, 0–7; NaN when strength is 0',
+    `first_ts` timestamp NOT NULL COMMENT 'oldest event of the row, UTC',
+    `last_ts` timestamp NOT NULL COMMENT 'newest event of the row, UTC'
+) USING DELTA COMMENT 'One user’s history up to the cut: the newest N events as arrays of one length, and the rhythm they show' TBLPROPERTIES (
+    'delta.enableDeletionVectors' = 'true');
