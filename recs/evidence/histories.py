@@ -61,6 +61,8 @@ class Histories:
             field: np.concatenate([np.asarray(a, dtype) for a in frame[column]]) if offsets[-1] else np.empty(0, dtype)
             for column, (field, dtype) in _EVENT_FIELDS.items()
         }
+        if off := [field for field, values in flat.items() if len(values) != offsets[-1]]:
+            raise ValueError(f"arrays of one row differ in length: {off}")
         return cls(user_ids=frame["user_id"].to_numpy(object), offsets=offsets, **flat)
 
     @classmethod

@@ -47,6 +47,7 @@ class Model(ABC):
     """A model with its fitted parameters.  Subclasses set `name` and implement `scorer` and `explain`."""
 
     name: ClassVar[str]
+    personal: ClassVar[bool] = True     # False: every user is told the same, so equal lists are no sign of a broken model
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params

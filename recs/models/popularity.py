@@ -28,6 +28,7 @@ class Popularity(Model):
     """Day-users of all time."""
 
     name = "popularity"
+    personal = False
 
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
