@@ -9,11 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .als import Als
 from .base import Model, Setting
+from .blend import Blend
+from .ease import Ease
+from .item_to_item import ItemToItem
 from .personal import Personal
 from .popularity import Popularity, RecentPopularity
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (Popularity, RecentPopularity, Personal)}
+MODELS: dict[str, type[Model]] = {m.name: m for m in (Popularity, RecentPopularity, Personal, ItemToItem, Ease, Als, Blend)}
 NAMES = tuple(MODELS)
 
 

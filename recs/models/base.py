@@ -32,7 +32,8 @@ class Setting:
 
     repeats: bool = True    # may items the user knows be recommended?
     clock: bool = True      # is `ts` an instant, or only an order?
-    n_items: int = 0        # items of the catalogue
+    n_items: int = 1_000    # items of the catalogue
+    ease_max_items: int = 15_000    # above, the item tables leave EASE out
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recs.evidence.histories import Histories
-from recs.evidence.item_tables import HALF_LIVES, ItemTables
+from recs.evidence.item_tables import HALF_LIVES, WINDOWS, ItemTables
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 
@@ -55,4 +55,4 @@ class RecentPopularity(Popularity):
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         if not setting.clock:   # positions are not instants: no window means the same for two users
             return [{"stat": "users_all"}]
-        return [{"stat": f"decay_{h}"} for h in HALF_LIVES] + [{"stat": f"users_{w}"} for w in ("1d", "7d", "28d", "90d", "all")]
+        return [{"stat": f"decay_{h}"} for h in HALF_LIVES] + [{"stat": f"users_{w}"} for w in WINDOWS if w != "6h"]

@@ -1,0 +1,61 @@
+"""How good ranked lists are, by what followed.
+
+Shapes: L lists, K ranks.  `hits` [L, K] bool: the item at this rank came true; `wanted` [L]: how many items came true in all
+(in the list or not).  A list for which nothing came true (wanted 0) has no metric: leave it out before the mean.
+
+    >>> hits = np.array([[True, False, True], [False, False, False], [False, True, False]])
+    >>> wanted = np.array([2, 1, 5])
+    >>> ndcg_of_hits(hits, wanted).round(4)         # 1.5 / 1.6309; nothing; 0.6309 of the 2.1309 that three hits would give
+    array([0.9197, 0.    , 0.2961])
+    >>> recall_of_hits(hits, wanted)
+    array([1. , 0. , 0.2])
+    >>> hit_rate_of_hits(hits)
+    array([1., 0., 1.])
+    >>> mrr_of_hits(hits)
+    array([1. , 0. , 0.5])
+"""
+from __future__ import annotations
+
+import numpy as np
+
+
+def discounts(k: int) -> np.ndarray:
+    """[k] 1 / log2(rank + 1)."""
+    return 1.0 / np.log2(np.arange(2, k + 2))
+
+
+def ndcg_of_hits(hits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[L] discounted gain of the hits over that of a list with min(wanted, K) hits first (Järvelin and Kekäläinen, TOIS 2002)."""
+    k = hits.shape[1]
+    ideal = np.concatenate([[0.0], np.cumsum(discounts(k))])[np.minimum(wanted, k)]
+    return (hits * discounts(k)).sum(axis=1) / np.maximum(ideal, 1e-12)
+
+
+def recall_of_hits(hits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[L] share of what came true that the list holds."""
+    return hits.sum(axis=1) / np.maximum(wanted, 1)
+
+
+def hit_rate_of_hits(hits: np.ndarray) -> np.ndarray:
+    """[L] 1 where the list holds any hit."""
+    return hits.any(axis=1).astype(float)
+
+
+def mrr_of_hits(hits: np.ndarray) -> np.ndarray:
+    """[L] 1 / rank of the first hit, 0 without one."""
+    return np.where(hits.any(axis=1), 1.0 / (np.argmax(hits, axis=1) + 1), 0.0)
+
+
+def hits_in(columns: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """[L, K] bool: is the listed item (-1 = none) among the list's `truth` [L, I] bool?"""
+    return np.take_along_axis(truth, np.maximum(columns, 0), axis=1) & (columns >= 0)
+
+
+def metrics_of(columns: np.ndarray, truth: np.ndarray, wanted: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """[L] each: ndcg@k, recall@k, hr@k, mrr@k of lists of columns [L, >= k]."""
+    hits = hits_in(columns[:, :k], truth)
+    hits = np.pad(hits, ((0, 0), (0, k - hits.shape[1])))
+    return {
+        f"ndcg@{k}": ndcg_of_hits(hits, wanted), f"recall@{k}": recall_of_hits(hits, wanted),
+        f"hr@{k}": hit_rate_of_hits(hits), f"mrr@{k}": mrr_of_hits(hits),
+    }

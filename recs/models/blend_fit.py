@@ -1,0 +1,169 @@
+"""Weights of the blend, fitted on earlier nights.
+
+    lists       every (user, earlier night) with something to hit
+    pool        per list the best `POOL` items of every component: their f, and which of them were hits
+    search      start from the best of a few plain mixtures; in each round try to drop, halve, double or add every component
+                and take the change (or the two, four, eight best changes together) that gains most NDCG; stop when none gains
+
+A component that gains less than `WORTH` is dropped: few components carry over to the next night better than many.
+Everything over users happens where the lists lie (recs/judge/replay.py); the search itself sees one mean per mixture.
+
+Shapes: L lists, C candidates of one list, F components, P mixtures.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recs.evidence.histories import Histories
+from recs.evidence.item_tables import ItemTables
+from recs.judge.metrics import ndcg_of_hits
+
+from .base import Mask, Setting, top_k
+from .blend import voices
+
+POOL = 40           # candidates per component: 15 components make about 300
+WORTH = 5e-4        # NDCG a change must gain; measured differences below .001 did not carry over to later nights
+ROUNDS = 8
+Weights = dict[str, float]
+MeanNdcg = Callable[[list[Weights]], np.ndarray]    # P mixtures -> [P]
+
+
+def components(setting: Setting) -> tuple[str, ...]:
+    """Names of the components worth trying on such a log."""
+    ease = 0 < setting.n_items <= setting.ease_max_items
+    close = "ease:300" if ease else "cooc"
+    if not setting.clock:   # positions are no instants: no windows, no age, nothing recent
+        own = ("own@all", "own@10e", "own@3e") if setting.repeats else ()
+        return ("popular@users_all", *own, f"{close}@all", f"{close}@10e", f"{close}@2e", "transitions@2e", "transitions@10e")
+    own = ("own@all", "own@30d", "own@90d", "own@7d", "own@7a") if setting.repeats else ()
+    popular = [f"popular@{s}" for s in ("decay_6h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")]
+    return (
+        *popular, "new", *own, f"{close}@all", f"{close}@14d", f"{close}@0.1d", "adopters@all", "transitions@2e", "transitions@0.05d",
+    )
+
+
+# weight per source; `popular` and `own` are shared out over their components
+_STARTS = (
+    {"popular": 0.5, "new": 0.5, "own": 2.0, "near": 0.5, "adopters": 0.5, "transitions": 0.2},
+    {"popular": 1.0, "new": 1.0, "own": 1.0, "near": 1.0, "adopters": 1.0, "transitions": 1.0},
+    {"popular": 0.1, "new": 0.0, "own": 3.0, "near": 0.2, "adopters": 0.0, "transitions": 0.1},
+    {"popular": 1.0, "new": 3.0, "own": 0.5, "near": 1.0, "adopters": 1.0, "transitions": 0.1},
+    {"popular": 0.1, "new": 0.1, "own": 1.0, "near": 2.0, "adopters": 0.5, "transitions": 1.0},
+)
+
+
+def starts(setting: Setting) -> list[Weights]:
+    """Plain mixtures to start from: all alike, own items first, what is new, neighbours."""
+    def source(name: str) -> str:
+        first = name.partition("@")[0].partition(":")[0]
+        return "near" if first in ("ease", "cooc") else first
+
+    return [{name: start[source(name)] for name in components(setting) if start[source(name)]} for start in _STARTS]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates of L lists, padded: f [L, C, F] float32, hit [L, C] bool, there [L, C] bool, and how many could be hit, wanted [L]."""
+
+    f: np.ndarray
+    hit: np.ndarray
+    there: np.ndarray
+    wanted: np.ndarray
+
+
+def pool(
+    names: list[str], histories: Histories, request_us: np.ndarray, tables: ItemTables, truth: np.ndarray, wanted: np.ndarray,
+    forbidden: Mask,
+) -> Pool:
+    """The candidates of a batch.  `truth` [U, I] bool; the components are `names`, in this order."""
+    said, shape = voices(names, histories, request_us, tables), (len(histories), tables.n_items)
+    not_allowed, chosen = forbidden(0, tables.n_items), np.zeros(shape, bool)
+    rows = np.arange(len(histories))[:, None]
+    full = {name: np.broadcast_to(v, shape) for name, v in said.items.items()}
+    full |= {name: v if isinstance(v, np.ndarray) else v.toarray() for name, v in said.users.items()}
+    for values in full.values():
+        columns, best = top_k(np.where(not_allowed, -np.inf, values), POOL)
+        chosen[rows, columns] |= best > 0
+    chosen &= ~not_allowed
+    most = int(chosen.sum(axis=1).max(initial=0))
+    columns = np.argsort(~chosen, axis=1, kind="stable")[:, :most]     # chosen ones first, by item id
+    there = np.take_along_axis(chosen, columns, axis=1)
+    nothing = np.zeros(columns.shape, np.float32)
+    f = np.stack([full[n][rows, columns] if n in full else nothing for n in names], axis=-1).astype(np.float32)
+    return Pool(f, np.take_along_axis(truth, columns, axis=1) & there, there, wanted)
+
+
+def ndcg_sums(lists: Pool, mixtures: np.ndarray, k: int) -> np.ndarray:
+    """[P] sum over the lists of NDCG@k under each of the mixtures [P, F]."""
+    out = np.zeros(len(mixtures))
+    for p, weights in enumerate(mixtures):
+        score = np.where(lists.there, lists.f @ weights.astype(np.float32), -np.inf)
+        columns, _ = top_k(score, k)
+        hits = np.take_along_axis(lists.hit, columns, axis=1) if lists.hit.shape[1] else np.zeros(columns.shape, bool)
+        out[p] = ndcg_of_hits(hits, lists.wanted).sum()
+    return out
+
+
+def search(
+    setting: Setting, mean_ndcg: MeanNdcg, enough: Callable[[], bool] = lambda: False,
+) -> tuple[Weights, list[tuple[Weights, float]]]:
+    """The best weights found, and every mixture tried with its NDCG.  `enough()`: stop after this round."""
+    tried: dict[tuple, tuple[Weights, float]] = {}
+
+    def best_of(mixtures: list[Weights]) -> tuple[Weights, float]:
+        new = {_key(m): m for m in mixtures if _key(m) not in tried}
+        if new:
+            tried.update({key: (m, float(s)) for (key, m), s in zip(new.items(), mean_ndcg(list(new.values())), strict=True)})
+        return max((tried[_key(m)] for m in mixtures), key=lambda found: found[1])
+
+    best, score = best_of(starts(setting))
+    for _ in range(ROUNDS):
+        changes = _changes(best, setting)
+        best_of([{**best, **change} for change in changes])
+        gains = sorted(((tried[_key({**best, **c})][1], number, c) for number, c in enumerate(changes)), key=lambda g: (-g[0], g[1]))
+        useful = _one_per_component([c for gain, _, c in gains if gain > score + WORTH])
+        together = [{**best, **{n: w for c in useful[:m] for n, w in c.items()}} for m in (1, 2, 4, 8) if m <= len(useful)]
+        if not together:
+            break
+        better, better_score = best_of(together)
+        if better_score <= score + WORTH:
+            break
+        best, score = better, better_score
+        if enough():
+            break
+    return _without_the_idle(best, score, best_of), list(tried.values())
+
+
+def _key(weights: Weights) -> tuple:
+    return tuple(sorted((n, round(w, 9)) for n, w in weights.items() if w))
+
+
+def _changes(weights: Weights, setting: Setting) -> list[Weights]:
+    """One component dropped, halved, doubled or added."""
+    out = []
+    for name in components(setting):
+        now = weights.get(name, 0.0)
+        out += [{name: w} for w in ((0.0, now / 2, now * 2) if now else (0.1, 0.3, 1.0, 3.0))]
+    return out
+
+
+def _one_per_component(changes: list[Weights]) -> list[Weights]:
+    """The first change of each component."""
+    first: dict[str, Weights] = {}
+    for change in changes:
+        first.setdefault(next(iter(change)), change)
+    return list(first.values())
+
+
+def _without_the_idle(best: Weights, score: float, best_of: Callable[[list[Weights]], tuple[Weights, float]]) -> Weights:
+    """Drop components, the least useful first, as long as that costs less than `WORTH`."""
+    best = {n: w for n, w in best.items() if w}
+    while len(best) > 1:
+        fewer, without = best_of([{n: w for n, w in best.items() if n != gone} for gone in best])
+        if without < score - WORTH:
+            break
+        best, score = fewer, max(score, without)
+    return best
