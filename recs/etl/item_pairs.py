@@ -3,18 +3,16 @@
     histories           one user before the cut: items, ts (newest last)
     partial sums        (sum, block, rows of a sparse [I, I] of this part of the users)     as bytes, a few per task
     blocks of sums      the parts of one block added: exact, since the entries are integers
-    blocks of kinds     normalised, best neighbours per row: (kind, block, rows)            written as Parquet
+    blocks of kinds     normalised, best neighbours per row: (kind, block, rows)
 
 Only whole blocks of rows cross between Python and the JVM, as the bytes of numpy arrays: a block is 2^21 pairs or less on
 average (tens of MB), a task holds at most MAX_HELD entries of partial sums before it hands them on.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,7 +28,7 @@ PAIRS_PER_TASK = 1 << 25    # about two seconds of a core
 PAIRS_PER_BLOCK = 1 << 21
 MAX_HELD = 1 << 23          # entries of partial sums per name: 100 MB
 MAX_TASKS = 1000
-_ROWS = "name string, block int, nnz bigint, dtype string, indptr binary, indices binary, values binary"
+_ROWS = "name string, block int, dtype string, indptr binary, indices binary, values binary"
 _NAMES = [column.split()[0] for column in _ROWS.split(", ")]
 
 
@@ -63,7 +61,7 @@ def users_of_items(histories: DataFrame, max_items: int) -> DataFrame:
     """Per item: `users_met` users among whose newest `max_items` items it is, `activity` sum over them of log1p(events) in units
     of 2^-20.  The row with item_index -1 counts the users, and in `pairs` the pairs that they form."""
     newest = F.slice(F.array_distinct(F.reverse("item_index")), 1, max_items)
-    users = histories.select(newest.alias("items"), F.round(F.log1p(F.size("ts")) * 2**20).cast("bigint").alias("activity"))
+    users = histories.select(newest.alias("items"), F.rint(F.log1p(F.size("ts")) * 2**20).cast("bigint").alias("activity"))
     per_item = users.select(F.explode(F.array_append("items", F.lit(-1))).alias("item_index"), "activity", F.size("items").alias("n"))
     own_pairs = F.when(F.col("item_index") == -1, F.col("n").cast("bigint") * F.col("n"))
     return per_item.groupBy("item_index").agg(
@@ -100,8 +98,9 @@ def reduced(partial: DataFrame, plan: Plan, finish: Callable[[str, sp.csr_matrix
         name, block = table.column("name")[0].as_py(), table.column("block")[0].as_py()
         lo, hi = plan.span(block)
         total = sp.csr_matrix((hi - lo, plan.n_items), dtype=np.int64)
-        for m in unpack(table, plan.n_items):
-            total = total + m
+        for i in range(table.num_rows):
+            arrays = {c: table.column(c)[i].as_buffer() for c in ("indptr", "indices", "values")}
+            total = total + unpack({"dtype": table.column("dtype")[i].as_py(), **arrays}, plan.n_items)
         total.sort_indices()
         return pa.Table.from_batches([_row(kind, block, m) for kind, m in finish(name, total, lo).items()])
 
@@ -129,25 +128,11 @@ def _row(name: str, block: int, m: sp.csr_matrix) -> pa.RecordBatch:
     if values.dtype == np.int64 and (not m.nnz or np.abs(values).max() < 2**31):
         values = values.astype(np.int32)
     arrays = [np.ascontiguousarray(a) for a in (m.indptr.astype(np.int64), m.indices.astype(np.int32), values)]
-    facts = [pa.array([name]), pa.array([block], pa.int32()), pa.array([m.nnz], pa.int64()), pa.array([values.dtype.str])]
+    facts = [pa.array([name]), pa.array([block], pa.int32()), pa.array([values.dtype.str])]
     return pa.RecordBatch.from_arrays(facts + [pa.array([a.data], pa.binary()) for a in arrays], _NAMES)
 
 
-def unpack(rows: pa.Table | pa.RecordBatch, n_items: int) -> Iterator[sp.csr_matrix]:
-    """The blocks of these rows, with the types they were packed with; no copy."""
-    for i in range(rows.num_rows):
-        dtype = rows.column("dtype")[i].as_py()
-        indptr, indices, values = (
-            np.frombuffer(rows.column(c)[i].as_buffer(), t) for c, t in (("indptr", np.int64), ("indices", np.int32), ("values", dtype))
-        )
-        yield sp.csr_matrix((values, indices, indptr), shape=(len(indptr) - 1, n_items))
-
-
-def read_blocks(folder: Path, name: str, n_items: int) -> Iterator[tuple[int, sp.csr_matrix]]:
-    """The blocks of one kind that Spark wrote into a Parquet folder, one at a time, in no order."""
-    import pyarrow.parquet as pq
-
-    for file in sorted(folder.glob(f"name={quote(name, safe='')}/*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=1):
-            for m in unpack(batch, n_items):
-                yield batch.column("block")[0].as_py(), m
+def unpack(row: Mapping[str, Any], n_items: int) -> sp.csr_matrix:
+    """The block of rows that one packed row holds, with the types it was packed with; no copy."""
+    indptr, indices = np.frombuffer(row["indptr"], np.int64), np.frombuffer(row["indices"], np.int32)
+    return sp.csr_matrix((np.frombuffer(row["values"], row["dtype"]), indices, indptr), shape=(len(indptr) - 1, n_items))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pyspark.sql import functions as F
 
 from recs.clock import DAY, HOUR
@@ -27,8 +28,8 @@ _AVAILABILITY = ("available_from", "available_until")
 
 def exact_sum(x: Column) -> Column:
     """Sum of a double column, the same bit for bit in any order: two sums of integers, units 2^-20 and 2^-50."""
-    high = F.round(x * 2.0**20)
-    low = F.round((x * 2.0**20 - high) * 2.0**30)
+    high = F.rint(x * 2.0**20)      # `round` would go by way of decimals, ten times slower
+    low = F.rint((x * 2.0**20 - high) * 2.0**30)
     return F.sum(high.cast("bigint")) * F.lit(2.0**-20) + F.sum(low.cast("bigint")) * F.lit(2.0**-50)
 
 
@@ -83,15 +84,15 @@ def known_items(
 
     item_id, item_index, statistics, category (None = none), available_from, available_until (int64 microseconds).
     """
-    known = item_statistics(item_hours, cut_us, event_types).join(withdrawn_at(vocabulary, cut_us), "item_index", "left")
+    known = item_statistics(item_hours, cut_us, event_types)
     if items is not None:
         known = known.join(catalogue_at(items, cut_us), "item_id", "left")
     else:
         known = known.withColumns({"category": F.lit(None).cast("string")} | dict.fromkeys(_AVAILABILITY, F.lit(None).cast("bigint")))
-    always = F.lit(FOREVER_US)
     # NULL is filled in here: on the way to pandas a column of integers with a NULL becomes one of floats
-    filled = known.withColumns({
-        "available_from": F.coalesce("available_from", -always),
-        "available_until": F.least(F.coalesce("available_until", always), F.coalesce("withdrawn", always)),
-    })
-    return filled.drop("withdrawn").toPandas().sort_values("item_id", ignore_index=True)
+    always = {"available_from": F.lit(-FOREVER_US), "available_until": F.lit(FOREVER_US)}
+    frame = known.withColumns({c: F.coalesce(c, unless) for c, unless in always.items()}).toPandas()
+    gone = withdrawn_at(vocabulary, cut_us).toPandas().set_index("item_index")["withdrawn"]
+    withdrawn = gone.reindex(frame["item_index"], fill_value=FOREVER_US).to_numpy(np.int64)
+    frame["available_until"] = np.minimum(frame["available_until"], withdrawn)
+    return frame.sort_values("item_id", ignore_index=True)

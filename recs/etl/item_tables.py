@@ -7,8 +7,8 @@
     sequences before the cut    -> ALS factors                  Spark's own
 
 The driver holds one row per item (a million items: 200 MB) and, for EASE only, one dense items x items matrix; users and events
-stay on the executors.  Everything is written under a temporary name and renamed when whole, into a folder that driver and
-executors both see.
+stay on the executors, and so do blocks of pairs until the driver takes them, a partition at a time.  The folder is the driver's own:
+it is written under a temporary name, renamed when whole, and shipped to the workers from there.
 
 `item_hours` counts whole hours: for a cut inside an hour the statistics end with the hour before, the pairs at the cut.
 """
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pyspark import StorageLevel
+from pyspark.sql import functions as F
 
 from recs.clock import micros
 from recs.config import ItemTableConfig
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_COUNTS_FILE = "counts.partial.npy"     # dense co-occurrence, while EASE is solved from it
 _NOT_STATISTICS = ["item_id", "item_index", "category", "available_from", "available_until"]
 
 
@@ -96,7 +99,7 @@ def write_items(build: Build) -> None:
 
 
 def write_pairs(build: Build, kinds: tuple[str, ...]) -> None:
-    """Neighbours and EASE: sums on the executors, Parquet blocks between, arrays at the end."""
+    """Neighbours and EASE: sums on the executors; their finished blocks come to the driver a partition at a time."""
     config, index, met = build.config, build.items["item_index"].to_numpy(), build.items["users_met"].to_numpy()
     columns = np.full(int(index.max(initial=-1)) + 1, -1, np.int32)
     columns[index] = np.arange(build.n_items)
@@ -106,40 +109,49 @@ def write_pairs(build: Build, kinds: tuple[str, ...]) -> None:
     wanted = PairKinds(kinds, config.neighbours, config.adopter_half_life_d, met, idf)
     plan = item_pairs.Plan.of(build.n_items, build.n_pairs)
 
-    blocks = build.folder / "blocks.partial"
     partial = item_pairs.partial_sums(build.histories, rules, wanted.sums, plan)
-    item_pairs.reduced(partial, plan, wanted.finish).write.partitionBy("name").option("compression", "none").parquet(str(blocks))
+    blocks = item_pairs.reduced(partial, plan, wanted.finish).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        _gather(blocks, plan, kinds, build.folder)
+    finally:
+        blocks.unpersist()
     for kind in kinds:
-        (_write_ease if kind.startswith("ease:") else _write_neighbours)(blocks, plan, kind, build.folder)
-    shutil.rmtree(blocks)
+        if kind.startswith("ease:"):
+            counts = np.array(np.load(build.folder / _COUNTS_FILE, mmap_mode="r"))
+            np.save(build.folder / f"{kind}.dense.npy", pairs.ease_weights(counts, *parse_kind(kind)[1]))
+    (build.folder / _COUNTS_FILE).unlink(missing_ok=True)
 
 
-def _write_neighbours(blocks: Path, plan: item_pairs.Plan, kind: str, folder: Path) -> None:
-    """Put the blocks of one kind, in whatever order they lie there, into its three arrays."""
-    lengths = np.zeros(plan.n_items, np.int64)
-    for block, m in item_pairs.read_blocks(blocks, kind, plan.n_items):
-        lengths[slice(*plan.span(block))] = np.diff(m.indptr)
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    index_type = np.int32 if indptr[-1] < 2**31 else np.int64   # scipy copies unless both have the same type
-    np.save(folder / f"{kind}.indptr.npy", indptr.astype(index_type))
-    n = (int(indptr[-1]),)
-    indices = np.lib.format.open_memmap(folder / f"{kind}.indices.npy", mode="w+", dtype=index_type, shape=n)
-    values = np.lib.format.open_memmap(folder / f"{kind}.values.npy", mode="w+", dtype=np.float32, shape=n)
-    for block, m in item_pairs.read_blocks(blocks, kind, plan.n_items):
-        lo, hi = plan.span(block)
-        indices[indptr[lo] : indptr[hi]] = m.indices
-        values[indptr[lo] : indptr[hi]] = m.data
-    indices.flush()
-    values.flush()
+def _gather(blocks: DataFrame, plan: item_pairs.Plan, kinds: tuple[str, ...], folder: Path) -> None:
+    """Put the blocks, in whatever order they come, into the arrays of their kinds; the counts for EASE into a dense one."""
+    n = plan.n_items
+    indptr = {kind: np.zeros(n + 1, np.int64) for kind in kinds if not kind.startswith("ease:")}
+    for row in blocks.where(F.col("name") != COUNTS).select("name", "block", "indptr").toLocalIterator():
+        lo, hi = plan.span(row["block"])
+        indptr[row["name"]][lo + 1 : hi + 1] = np.diff(np.frombuffer(row["indptr"], np.int64))
+    arrays = {}
+    for kind, ends in indptr.items():
+        np.cumsum(ends, out=ends)
+        index_type = np.int32 if ends[-1] < 2**31 else np.int64     # scipy copies unless both have the same type
+        np.save(folder / f"{kind}.indptr.npy", ends.astype(index_type))
+        stored = (("indices", index_type), ("values", np.float32))
+        arrays[kind] = [_create(folder / f"{kind}.{part}.npy", dtype, ends[-1]) for part, dtype in stored]
+    if len(kinds) > len(indptr):
+        counts = _create(folder / _COUNTS_FILE, np.float64 if n <= pairs.EASE_DOUBLE_ITEMS else np.float32, n, n)
+    for row in blocks.toLocalIterator():
+        (lo, hi), m = plan.span(row["block"]), item_pairs.unpack(row.asDict(), n)
+        if row["name"] == COUNTS:
+            counts[lo:hi] = m.toarray()
+            continue
+        a, b = indptr[row["name"]][[lo, hi]]
+        for array, part in zip(arrays[row["name"]], (m.indices, m.data), strict=True):
+            array[a:b] = part
+    for array in (a for pair in arrays.values() for a in pair):
+        array.flush()
 
 
-def _write_ease(blocks: Path, plan: item_pairs.Plan, kind: str, folder: Path) -> None:
-    """Solve EASE on the driver from the whole rows of the co-occurrence counts."""
-    (regularisation,) = parse_kind(kind)[1]
-    counts = np.zeros((plan.n_items, plan.n_items), np.float64 if plan.n_items <= pairs.EASE_DOUBLE_ITEMS else np.float32)
-    for block, m in item_pairs.read_blocks(blocks, COUNTS, plan.n_items):
-        counts[slice(*plan.span(block))] = m.toarray()
-    np.save(folder / f"{kind}.dense.npy", pairs.ease_weights(counts, regularisation))
+def _create(path: Path, dtype: type, *shape: int) -> np.memmap:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(map(int, shape)))
 
 
 def _write_kinds(build: Build, kinds: tuple[str, ...]) -> dict[str, Any]:

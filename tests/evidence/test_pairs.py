@@ -22,7 +22,7 @@ COLUMNS = np.array([1, -1, 2, -1, 0], np.int32)
 
 USERS = [
     [(A, CUT - 9 * DAY), (B, CUT - 9 * DAY + HOUR), (A, CUT - DAY), (C, CUT - DAY + HOUR)],     # ann: a twice
-    [(B, CUT - 2 * DAY), (B, CUT - 2 * DAY + 60), (C, CUT - 2 * DAY + 90)],                     # bob: b -> b is no transition, b -> c is one
+    [(B, CUT - 2 * DAY), (B, CUT - 2 * DAY + 60), (C, CUT - 2 * DAY + 90)],                     # bob: b -> b is none, b -> c is
     [],                                                                                         # cat: nothing
     [(C, CUT - 80 * DAY), (X, CUT - 5 * DAY), (B, CUT - 5 * DAY)],                              # dan: an unknown item; c too long ago for b
     [(A, CUT - 3 * DAY), (C, CUT - DAY)],                                                       # eve: a gap of exactly the limit
@@ -115,7 +115,8 @@ def test_cosine_and_shares_and_votes_of_a_block_of_rows():
     np.testing.assert_allclose(cosine, want[1:], rtol=1e-6)
 
     weight = sums["transitions"].toarray() * QUANTUM
-    np.testing.assert_allclose(pairs.next_item_shares(sums["transitions"]).toarray(), weight / (weight.sum(1, keepdims=True) + 5), rtol=1e-6)
+    shares = pairs.next_item_shares(sums["transitions"]).toarray()
+    np.testing.assert_allclose(shares, weight / (weight.sum(1, keepdims=True) + 5), rtol=1e-6)
 
     votes = sums["adopters:3.0"].toarray() * QUANTUM * (r.idf**2)[:, None]
     np.testing.assert_allclose(pairs.adopter_votes(sums["adopters:3.0"][2:], 2, r.idf).toarray(), votes[2:], rtol=1e-6)
