@@ -46,15 +46,9 @@ def mrr_of_hits(hits: np.ndarray) -> np.ndarray:
     return np.where(hits.any(axis=1), 1.0 / (np.argmax(hits, axis=1) + 1), 0.0)
 
 
-def hits_in(columns: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[L, K] bool: is the listed item (-1 = none) among the list's `truth` [L, I] bool?"""
-    return np.take_along_axis(truth, np.maximum(columns, 0), axis=1) & (columns >= 0)
-
-
-def metrics_of(columns: np.ndarray, truth: np.ndarray, wanted: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """[L] each: ndcg@k, recall@k, hr@k, mrr@k of lists of columns [L, >= k]."""
-    hits = hits_in(columns[:, :k], truth)
-    hits = np.pad(hits, ((0, 0), (0, k - hits.shape[1])))
+def metrics_of_hits(hits: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarray]:
+    """[L] each: ndcg@K, recall@K, hr@K, mrr@K."""
+    k = hits.shape[1]
     return {
         f"ndcg@{k}": ndcg_of_hits(hits, wanted), f"recall@{k}": recall_of_hits(hits, wanted),
         f"hr@{k}": hit_rate_of_hits(hits), f"mrr@{k}": mrr_of_hits(hits),

@@ -19,6 +19,8 @@ import numpy as np
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
 
+from .fitting import Fit, Replay, grid_search
+
 # columns lo:hi -> [U, hi - lo]: scores (float32), or what is forbidden (bool)
 Scorer = Callable[[int, int], np.ndarray]
 Mask = Callable[[int, int], np.ndarray]
@@ -57,6 +59,11 @@ class Model(ABC):
     @abstractmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         """The parameter sets worth trying, best guess first."""
+
+    @classmethod
+    def fit(cls, setting: Setting, replay: Replay) -> Fit:
+        """The parameters that would have been best on earlier nights: by default the best of the grid."""
+        return grid_search(cls, cls.grid(setting), replay)
 
     @classmethod
     @abstractmethod

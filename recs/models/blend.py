@@ -25,6 +25,7 @@ from recs.evidence.item_tables import ItemTables
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 from .ease import times_dense
+from .fitting import Fit, Replay
 from .item_to_item import links_of
 from .popularity import popularity_of
 from .profiles import dense_block, event_weights, own_event, profile, shares, speaking_event
@@ -89,6 +90,30 @@ class Voices:
     items: dict[str, np.ndarray]
     users: dict[str, sp.csr_matrix | np.ndarray]
 
+    @property
+    def names(self) -> list[str]:
+        return [*self.items, *self.users]
+
+    def everywhere(self, name: str, n_users: int) -> np.ndarray:
+        """[U, I] one component."""
+        if name in self.items:
+            return np.broadcast_to(self.items[name], (n_users, len(self.items[name])))
+        values = self.users[name]
+        return values.toarray() if sp.issparse(values) else values
+
+    def at(self, name: str, columns: np.ndarray) -> np.ndarray:
+        """[U, K] one component at the columns [U, K]."""
+        if name in self.items:
+            return self.items[name][columns]
+        values, users = self.users[name], np.arange(len(columns))[:, None]
+        if not sp.issparse(values):
+            return values[users, columns]
+        values.sort_indices()
+        rows = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
+        cells, wanted = rows * values.shape[1] + values.indices, users * values.shape[1] + columns
+        place = np.minimum(np.searchsorted(cells, wanted), max(len(cells) - 1, 0))
+        return np.where(cells[place] == wanted, values.data[place], 0) if len(cells) else np.zeros(columns.shape, np.float32)
+
 
 def voices(names: list[str], histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Voices:
     """Every component's f for these users; components without a table are left out."""
@@ -111,6 +136,13 @@ class Blend(Model):
         from .blend_fit import starts
 
         return [{"weights": weights} for weights in starts(setting)]
+
+    @classmethod
+    def fit(cls, setting: Setting, replay: Replay) -> Fit:
+        """Weights by search over mixtures."""
+        from .blend_fit import fit_weights
+
+        return fit_weights(setting, replay)
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> frozenset[str]:
@@ -141,12 +173,8 @@ class Blend(Model):
     def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
         """The reason that adds most to the score; the event that speaks most in its loudest component."""
         weights = self.params["weights"]
-        said, place = voices(list(weights), histories, request_us, tables), np.maximum(columns, 0)
-        users = np.arange(len(histories))[:, None]
-        adds = {name: weights[name] * values[place] for name, values in said.items.items()}
-        for name, values in said.users.items():
-            picked = np.asarray(values[users, place]) if not sp.issparse(values) else _picked(values, place)
-            adds[name] = weights[name] * picked
+        said = voices(list(weights), histories, request_us, tables)
+        adds = {name: weights[name] * said.at(name, np.maximum(columns, 0)) for name in said.names}
         total = np.zeros((len(REASONS), *columns.shape), np.float32)
         for name, values in adds.items():
             total[REASONS.index(Component(name).reason)] += values
@@ -172,8 +200,3 @@ class Blend(Model):
                     )
                     event = np.where(found >= 0, found, event)
         return event
-
-
-def _picked(values: sp.csr_matrix, place: np.ndarray) -> np.ndarray:
-    """[U, K] values at the columns `place`."""
-    return np.stack([values[u, place[u]].toarray()[0] for u in range(len(place))]) if len(place) else np.zeros(place.shape, np.float32)

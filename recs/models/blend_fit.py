@@ -13,16 +13,15 @@ Shapes: L lists, C candidates of one list, F components, P mixtures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from recs.evidence.histories import Histories
-from recs.evidence.item_tables import ItemTables
-from recs.judge.metrics import ndcg_of_hits
+from recs.judge.metrics import discounts
 
-from .base import Mask, Setting, top_k
+from .base import Setting
 from .blend import voices
+from .fitting import Fit, Question, Replay
 
 POOL = 40           # candidates per component: 15 components make about 300
 WORTH = 5e-4        # NDCG a change must gain; measured differences below .001 did not carry over to later nights
@@ -64,47 +63,47 @@ def starts(setting: Setting) -> list[Weights]:
     return [{name: start[source(name)] for name in components(setting) if start[source(name)]} for start in _STARTS]
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Candidates of L lists, padded: f [L, C, F] float32, hit [L, C] bool, there [L, C] bool, and how many could be hit, wanted [L]."""
-
-    f: np.ndarray
-    hit: np.ndarray
-    there: np.ndarray
-    wanted: np.ndarray
-
-
-def pool(
-    names: list[str], histories: Histories, request_us: np.ndarray, tables: ItemTables, truth: np.ndarray, wanted: np.ndarray,
-    forbidden: Mask,
-) -> Pool:
-    """The candidates of a batch.  `truth` [U, I] bool; the components are `names`, in this order."""
-    said, shape = voices(names, histories, request_us, tables), (len(histories), tables.n_items)
-    not_allowed, chosen = forbidden(0, tables.n_items), np.zeros(shape, bool)
-    rows = np.arange(len(histories))[:, None]
-    full = {name: np.broadcast_to(v, shape) for name, v in said.items.items()}
-    full |= {name: v if isinstance(v, np.ndarray) else v.toarray() for name, v in said.users.items()}
-    for values in full.values():
-        columns, best = top_k(np.where(not_allowed, -np.inf, values), POOL)
-        chosen[rows, columns] |= best > 0
-    chosen &= ~not_allowed
-    most = int(chosen.sum(axis=1).max(initial=0))
-    columns = np.argsort(~chosen, axis=1, kind="stable")[:, :most]     # chosen ones first, by item id
-    there = np.take_along_axis(chosen, columns, axis=1)
+def pool(names: list[str], question: Question) -> dict[str, np.ndarray]:
+    """The candidates of a question, padded: f [L, C, F] float32, hit and there [L, C] bool, and `wanted` [L]."""
+    tables, n = question.tables, len(question.histories)
+    said = voices(names, question.histories, question.request_us, tables)
+    not_allowed, chosen = question.forbidden(0, tables.n_items), np.zeros((n, tables.n_items), bool)
+    rows = np.arange(n)[:, None]
+    for name in said.names:
+        values = np.where(not_allowed, 0, said.everywhere(name, n))
+        best = np.argpartition(-values, min(POOL, tables.n_items - 1), axis=1)[:, :POOL]
+        chosen[rows, best] |= values[rows, best] > 0
+    columns = np.argsort(~chosen, axis=1, kind="stable")[:, : int(chosen.sum(axis=1).max(initial=1))]   # chosen ones first, by item id
+    there = chosen[rows, columns]
     nothing = np.zeros(columns.shape, np.float32)
-    f = np.stack([full[n][rows, columns] if n in full else nothing for n in names], axis=-1).astype(np.float32)
-    return Pool(f, np.take_along_axis(truth, columns, axis=1) & there, there, wanted)
+    f = np.stack([said.at(name, columns) if name in said.names else nothing for name in names], axis=-1).astype(np.float32)
+    return {"f": f, "hit": question.hits(columns) & there, "there": there, "wanted": question.wanted}
 
 
-def ndcg_sums(lists: Pool, mixtures: np.ndarray, k: int) -> np.ndarray:
-    """[P] sum over the lists of NDCG@k under each of the mixtures [P, F]."""
+def ndcg_sums(mixtures: np.ndarray, k: int, lists: dict[str, np.ndarray]) -> np.ndarray:
+    """[P] sum over the lists of NDCG@k under each of the mixtures [P, F]; ties go to the lower column, as in the lists."""
+    row, place = np.nonzero(lists["hit"])
+    ideal = np.cumsum(discounts(k))[np.minimum(lists["wanted"], k) - 1]
+    earlier = np.arange(lists["f"].shape[1]) < place[:, None]
     out = np.zeros(len(mixtures))
-    for p, weights in enumerate(mixtures):
-        score = np.where(lists.there, lists.f @ weights.astype(np.float32), -np.inf)
-        columns, _ = top_k(score, k)
-        hits = np.take_along_axis(lists.hit, columns, axis=1) if lists.hit.shape[1] else np.zeros(columns.shape, bool)
-        out[p] = ndcg_of_hits(hits, lists.wanted).sum()
+    for p, weights in enumerate(mixtures.astype(np.float32)):
+        score = np.where(lists["there"], lists["f"] @ weights, -np.inf)
+        others, mine = score[row], score[row, place][:, None]
+        rank = ((others > mine) | ((others == mine) & earlier)).sum(axis=1)     # only the hits need one
+        out[p] = np.where(rank < k, 1 / np.log2(rank + 2) / ideal[row], 0.0).sum()
     return out
+
+
+def fit_weights(setting: Setting, replay: Replay) -> Fit:
+    """The blend's weights from earlier nights."""
+    names = list(components(setting))
+    staged = replay.stage(partial(pool, names))
+
+    def mean_ndcg(mixtures: list[Weights]) -> np.ndarray:
+        return staged.mean(partial(ndcg_sums, np.array([[m.get(n, 0.0) for n in names] for m in mixtures]), replay.k))
+
+    best, tried = search(setting, mean_ndcg, replay.enough)
+    return Fit({"weights": best}, [({"weights": weights}, score) for weights, score in tried])
 
 
 def search(

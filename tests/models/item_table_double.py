@@ -68,8 +68,8 @@ def _neighbours(kind: str, user: np.ndarray, item: np.ndarray, ts: np.ndarray, c
         y = np.zeros((n, factors), np.float32)
         y[:, : len(s)] = (vt.T * np.sqrt(s))[:, :factors]
         return {f"{kind}.dense": y}
-    if kind == "cooc":
-        m = gram / np.outer(norm, norm)
+    if kind.startswith("cooc"):
+        m = gram / (np.outer(norm, norm) + float(kind.partition(":")[2] or 0))
         np.fill_diagonal(m, 0.0)
     elif kind == "transitions":
         follows = (user[1:] == user[:-1]) & (ts[1:] - ts[:-1] <= 2 * DAY)

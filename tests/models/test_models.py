@@ -137,12 +137,12 @@ def test_personal_by_days_and_by_active_days(tmp_path: Path):
     events = pd.DataFrame([(0, i, t) for i, t in ann] + [(1, 2, CUT - DAY)], columns=["user", "item", "ts"])
     tables = build(tmp_path / "t", events, CUT)
     history, now = Histories.of(ann=ann), np.array([CUT])
-    by_days = make("personal", {"half_life": 10, "active_days": False, "stat": "users_all"})
+    by_days = make("personal", {"span": "10d", "lift": 0.0, "stat": "users_all"})
     assert by_days.retrieve(history, now, tables, 3)[0].tolist() == [[1, 0, 2]]
-    by_active_days = make("personal", {"half_life": 20, "active_days": True, "stat": "users_all"})
+    by_active_days = make("personal", {"span": "20a", "lift": 0.0, "stat": "users_all"})
     assert by_active_days.retrieve(history, now, tables, 3)[0].tolist() == [[0, 1, 2]]    # 2^-1/20 + 2^-2/20 > 1
     score = by_active_days.scorer(history, now, tables)(0, 3)[0]
-    assert score[0] == pytest.approx(62 + np.log2(2**-0.05 + 2**-0.1), abs=1e-4)
+    assert score[0] == pytest.approx(22 + np.log2(2**-0.05 + 2**-0.1), abs=1e-5)
     assert score[2] < 2 <= score[1]
     why = by_days.explain(history, now, tables, np.array([[1, 0, 2]]))
     assert why.event.tolist() == [[3, 1, -1]]           # the newest event speaks most

@@ -1,0 +1,286 @@
+"""Earlier nights asked again: what parameters would have made the best lists, by what followed?
+
+    sequences                       one row per user, up to the present
+    exams_at_cuts                   one row per user and earlier cut at which something followed: the row, the cut, the request, the truth
+    exams_sampled                   at most `max_users` per cut, chosen by a hash of the user
+    Exams                           the questions a model class asks of them (recs/models/fitting.py), answered on the executors
+    fit                             the parameters of one model by name
+
+The driver sees sums over lists, never a user.  A worker holds one batch of histories and one batch x catalogue of scores; item
+tables of the cuts are memory-mapped.  Truth = distinct items of target event types in [cut, cut + horizon) that the item tables
+of the cut know and the rules would have allowed.
+"""
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from recs.evidence.histories import SEQUENCE_COLUMNS, Histories
+from recs.evidence.item_tables import ItemTables
+from recs.models import make, model_class
+from recs.models.base import Setting
+from recs.models.fitting import Fit, Question, Staged
+from recs.serve.artifacts import Artifact, ship, tables_artifact
+from recs.serve.rules import FOR_EVER, Forbidden, Rules
+from recs.serve.score import batches
+
+from .metrics import metrics_of_hits
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from recs.config import Config
+
+log = logging.getLogger(__name__)
+
+CELLS = 1 << 24         # users x items of a batch: 64 MB of scores
+NO_CUT = np.iinfo(np.int64).max
+EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One earlier night: its item tables, the knowledge cut, the instant its lists were used; what counts followed within the horizon."""
+
+    tables: str | Path
+    cut_us: int
+    request_us: int
+    horizon_us: int
+
+
+def setting_of(config: Config, n_items: int) -> Setting:
+    """What a model may use of this log."""
+    rules = Rules.of(config.lists.rules, config.log.events.event_types)
+    targets = [t.code for t in config.log.events.event_types.values() if t.target]
+    repeats = any(rules.hidden_us.get(code, rules.hidden_default_us) < FOR_EVER for code in targets)
+    return Setting(repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items)
+
+
+def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], target_codes: Sequence[int]) -> DataFrame:
+    """EXAM_COLUMNS: a row per user and cut with a target event in [cut, cut + horizon); `night` is the place in `cuts`."""
+    from pyspark.sql import functions as F
+
+    nights = F.array(*(
+        F.struct(
+            F.lit(n).alias("night"), F.lit(c.cut_us).alias("cut_us"), F.lit(c.request_us).alias("request_us"),
+            F.lit(c.cut_us + c.horizon_us).alias("until_us"),
+        )
+        for n, c in enumerate(cuts)
+    ))
+    targets = ", ".join(str(int(code)) for code in target_codes)
+    truth = F.expr(f"""
+        array_distinct(transform(
+            filter(arrays_zip(item_index, ts, type_code), e -> e.ts >= cut_us AND e.ts < until_us AND e.type_code IN ({targets})),
+            e -> e.item_index))
+    """)
+    since = F.timestamp_micros(F.lit(min(c.cut_us for c in cuts)))
+    recent = sequences.where(F.col("last_ts") >= since).select(*SEQUENCE_COLUMNS, F.explode(nights).alias("at"))
+    return recent.select(*SEQUENCE_COLUMNS, "at.*").withColumn("truth", truth).where(F.size("truth") > 0).select(*EXAM_COLUMNS)
+
+
+def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
+    """About `max_users` exams per cut; the same users at every cut."""
+    from pyspark.sql import functions as F
+
+    share = max_users * n_cuts / max(exams.count(), 1)
+    if share >= 1:
+        return exams
+    return exams.where(F.pmod(F.xxhash64("user_id", F.lit("fit")), F.lit(1_000_000)) < int(share * 1_000_000))
+
+
+def fit(
+    name: str, exams: DataFrame, tables: Sequence[str | Path], setting: Setting, rules: Rules, k: int = 10, until: float | None = None,
+) -> Fit:
+    """The parameters of a model by its lists for these exams (EXAM_COLUMNS), with NDCG@k and its companions.
+
+    `tables`: folder of item tables by `night`.  `until`: by this reading of time.monotonic() the search should end.
+    Without any exam the model keeps its first guess.
+    """
+    cls = model_class(name)
+    with Exams.open(exams, tables, rules, k, until) as replay:
+        if not replay.n_lists:
+            log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)
+            return Fit(cls.grid(setting)[0], [])
+        found = cls.fit(setting, replay)
+        return replace(found, metrics=replay.metrics_of(name, found.params))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a worker needs."""
+
+    tables: tuple[Artifact, ...]
+    rules: Rules
+    k: int
+    rows: int
+
+
+class Exams:
+    """Exams on the executors: the `Replay` that models are fitted with."""
+
+    def __init__(self, exams: DataFrame, plan: _Plan, until: float | None) -> None:
+        self.exams, self.plan, self.until, self.k = exams, plan, until, plan.k
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, exams: DataFrame, tables: Sequence[str | Path], rules: Rules, k: int, until: float | None = None,
+    ) -> Iterator[Exams]:
+        """Keeps the exams on the executors' disks while the body runs."""
+        from pyspark import StorageLevel
+
+        spark = exams.sparkSession
+        shipped = tuple(ship(spark, tables_artifact(path)) for path in tables)
+        widest = max((ItemTables(path).n_items for path in tables), default=1)
+        plan = _Plan(shipped, rules, k, int(np.clip(CELLS // max(widest, 1), 16, 256)))
+        kept = exams.select(*EXAM_COLUMNS).repartition(spark.sparkContext.defaultParallelism * 2, "user_id").persist(StorageLevel.DISK_ONLY)
+        try:
+            yield cls(kept, plan, until)
+        finally:
+            kept.unpersist()
+
+    @cached_property
+    def n_lists(self) -> int:
+        """Lists with something to hit."""
+        return int(self._sums(_count)[0])
+
+    def enough(self) -> bool:
+        return self.until is not None and time.monotonic() > self.until
+
+    def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
+        # rounded: partial sums arrive in any order, and their last bits must not decide between equals
+        return np.round(self._sums(ask) / self.n_lists, 9)
+
+    def stage(self, make: Callable[[Question], dict[str, np.ndarray]]) -> Staged:
+        from pyspark import StorageLevel
+
+        blobs = self.exams.mapInPandas(partial(_stage_on_worker, self.plan, make), "arrays binary")
+        return _Blobs(blobs.persist(StorageLevel.DISK_ONLY), self.n_lists)
+
+    def metrics_of(self, name: str, params: dict[str, Any]) -> dict[str, float]:
+        """ndcg, recall, hr and mrr @k of one parameter set, and the number of lists."""
+        sums = self._sums(partial(_metric_sums, name, params))
+        names = list(metrics_of_hits(np.zeros((1, self.k), bool), np.ones(1)))
+        return {n: round(float(s / self.n_lists), 6) for n, s in zip(names, sums, strict=True)} | {"lists": float(self.n_lists)}
+
+    def _sums(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
+        return _added(self.exams.mapInPandas(partial(_ask_on_worker, self.plan, ask), "place int, total double"))
+
+
+class _Blobs:
+    """What was kept of every question, as bytes in a frame."""
+
+    def __init__(self, blobs: DataFrame, n_lists: int) -> None:
+        self.blobs, self.n_lists = blobs, n_lists
+
+    def mean(self, ask: Callable[[dict[str, np.ndarray]], np.ndarray]) -> np.ndarray:
+        return np.round(_added(self.blobs.mapInPandas(partial(_ask_blobs_on_worker, ask), "place int, total double")) / self.n_lists, 9)
+
+
+def _added(parts: DataFrame) -> np.ndarray:
+    """[P] partial sums of all tasks added up; [1] zero when there was no question."""
+    from pyspark.sql import functions as F
+
+    rows = parts.groupBy("place").agg(F.sum("total").alias("total")).orderBy("place").collect()
+    return np.array([r["total"] for r in rows] or [0.0])
+
+
+def _ask_on_worker(plan: _Plan, ask: Callable[[Question], np.ndarray], frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    yield from _total(ask(question) for question in _questions(plan, frames))
+
+
+def _ask_blobs_on_worker(ask: Callable[[dict[str, np.ndarray]], np.ndarray], frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    blobs = (blob for frame in frames for blob in frame["arrays"])
+    yield from _total(ask(dict(np.load(io.BytesIO(blob), allow_pickle=False))) for blob in blobs)
+
+
+def _total(answers: Iterator[np.ndarray]) -> Iterator[pd.DataFrame]:
+    total: np.ndarray | float = 0.0
+    for answer in answers:
+        total = total + answer
+    if isinstance(total, np.ndarray):
+        yield pd.DataFrame({"place": np.arange(len(total), dtype=np.int32), "total": total.astype(np.float64)})
+
+
+def _stage_on_worker(
+    plan: _Plan, make: Callable[[Question], dict[str, np.ndarray]], frames: Iterator[pd.DataFrame],
+) -> Iterator[pd.DataFrame]:
+    for question in _questions(plan, frames):
+        file = io.BytesIO()
+        np.savez(file, **make(question))
+        yield pd.DataFrame({"arrays": [file.getvalue()]})
+
+
+def _questions(plan: _Plan, frames: Iterator[pd.DataFrame]) -> Iterator[Question]:
+    """Batches of exams of one night with something to hit."""
+    waiting: dict[int, list[pd.DataFrame]] = {}
+    for batch in batches(frames, plan.rows):
+        for night, rows in batch.groupby("night"):
+            parts = waiting.setdefault(int(night), [])
+            parts.append(rows)
+            if sum(map(len, parts)) >= plan.rows // 2:
+                yield from _question(plan, int(night), pd.concat(waiting.pop(int(night)), ignore_index=True))
+    for night, parts in sorted(waiting.items()):
+        yield from _question(plan, night, pd.concat(parts, ignore_index=True))
+
+
+def _question(plan: _Plan, night: int, rows: pd.DataFrame) -> Iterator[Question]:
+    """The question of these rows, without those for which nothing that may be listed came true."""
+    tables = _tables(plan.tables[night])
+    wanted, cells = _truth(plan, rows, tables)
+    if not (wanted > 0).any():
+        return
+    rows, wanted = rows[wanted > 0], wanted[wanted > 0]
+    histories, request_us, forbidden = _asked(plan, rows, tables)
+    users, columns = np.divmod(cells, tables.n_items)
+    truth = np.unique(users, return_inverse=True)[1] * tables.n_items + columns
+    yield Question(histories, request_us, tables, forbidden, truth, wanted, plan.k)
+
+
+def _asked(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[Histories, np.ndarray, Forbidden]:
+    histories = Histories.from_frame(rows).before(rows["cut_us"].to_numpy(np.int64))
+    request_us = rows["request_us"].to_numpy(np.int64)
+    nothing = [np.empty(0, np.int64)] * len(rows)
+    return histories, request_us, Forbidden(plan.rules, histories, request_us, tables, nothing)
+
+
+def _truth(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[np.ndarray, np.ndarray]:
+    """[U] how many items came true that could have been listed, and their cells user * I + column, ascending."""
+    _, _, forbidden = _asked(plan, rows, tables)
+    lengths = rows["truth"].map(len).to_numpy(np.int64)
+    columns = tables.columns(np.concatenate([np.asarray(t, np.int64) for t in rows["truth"]]))
+    cells = np.unique(np.repeat(np.arange(len(rows)), lengths)[columns >= 0] * tables.n_items + columns[columns >= 0])
+    users, columns = np.divmod(cells, max(tables.n_items, 1))
+    allowed = ~forbidden(0, tables.n_items)[users, columns]
+    return np.bincount(users[allowed], minlength=len(rows)), cells[allowed]
+
+
+_OPEN: dict[str, ItemTables] = {}       # of this process
+
+
+def _tables(artifact: Artifact) -> ItemTables:
+    if artifact.content_hash not in _OPEN:
+        _OPEN[artifact.content_hash] = ItemTables(artifact.local, verify=True)
+    return _OPEN[artifact.content_hash]
+
+
+def _count(question: Question) -> np.ndarray:
+    return np.array([float(len(question.wanted))])
+
+
+def _metric_sums(name: str, params: dict[str, Any], question: Question) -> np.ndarray:
+    found = metrics_of_hits(question.hits(question.lists(make(name, params))), question.wanted)
+    return np.array([values.sum() for values in found.values()])
+
+
+__all__ = ["EXAM_COLUMNS", "NO_CUT", "Cut", "Exams", "exams_at_cuts", "exams_sampled", "fit", "setting_of"]

@@ -1,0 +1,98 @@
+"""How a model's parameters are fitted: it is asked for lists as of earlier nights, and told what came true.
+
+A model class gets a `Replay` and says itself what it wants to know of it; most try a grid, the blend searches weights.  Nothing
+here knows where the users are: recs/judge/replay.py asks them on the executors.
+
+Shapes: U users of a batch (with something to hit), I items, K list length, P parameter sets.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from recs.evidence.histories import Histories
+from recs.evidence.item_tables import ItemTables
+from recs.judge.metrics import ndcg_of_hits
+
+if TYPE_CHECKING:
+    from .base import Mask, Model
+
+AT_A_TIME = 16      # parameter sets of a grid asked in one job: between jobs the time can be looked at
+
+
+@dataclass(frozen=True)
+class Question:
+    """Lists asked for as of an earlier night, and what followed.
+
+    `truth` [N]: cells user * I + column of the items that came true and could have been listed, ascending; `wanted` [U]: how many
+    of them each user has, at least one.
+    """
+
+    histories: Histories
+    request_us: np.ndarray
+    tables: ItemTables
+    forbidden: Mask
+    truth: np.ndarray
+    wanted: np.ndarray
+    k: int
+
+    def hits(self, columns: np.ndarray) -> np.ndarray:
+        """[U, K] bool: the items `columns` [U, K] (-1 = none) that came true."""
+        cell = np.arange(len(columns))[:, None] * self.tables.n_items + columns
+        at = np.minimum(np.searchsorted(self.truth, cell), len(self.truth) - 1)
+        return (self.truth[at] == cell) & (columns >= 0)
+
+    def lists(self, model: Model) -> np.ndarray:
+        """[U, k] columns the model lists."""
+        return model.retrieve(self.histories, self.request_us, self.tables, self.k, self.forbidden)[0]
+
+
+class Staged(Protocol):
+    """What was kept of every question, so that it need not be computed again."""
+
+    def mean(self, ask: Callable[[dict[str, np.ndarray]], np.ndarray]) -> np.ndarray:
+        """As `Replay.mean`, over what was kept."""
+
+
+class Replay(Protocol):
+    """Earlier nights with what followed them; lists are `k` long."""
+
+    k: int
+
+    def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
+        """[P] mean over all lists; `ask` gives the sums [P] over the lists of a question and must pickle."""
+
+    def stage(self, make: Callable[[Question], dict[str, np.ndarray]]) -> Staged:
+        """Keep arrays of every question; `make` must pickle and give `wanted` [U] among them."""
+
+    def enough(self) -> bool:
+        """Is the time for fitting used up?"""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The parameters that were best on the earlier nights; every set tried with its NDCG."""
+
+    params: dict[str, Any]
+    tried: list[tuple[dict[str, Any], float]]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def grid_search(cls: type[Model], grid: list[dict[str, Any]], replay: Replay) -> Fit:
+    """The best of a grid, the earlier of equals; when time runs out, of what was tried so far."""
+    tried: list[tuple[dict[str, Any], float]] = []
+    for start in range(0, len(grid), AT_A_TIME):
+        some = grid[start : start + AT_A_TIME]
+        found = replay.mean(partial(_ndcg_sums, cls, some))
+        tried += [(params, float(score)) for params, score in zip(some, found, strict=True)]
+        if replay.enough():
+            break
+    return Fit(max(tried, key=lambda t: t[1])[0], tried)
+
+
+def _ndcg_sums(cls: type[Model], grid: list[dict[str, Any]], question: Question) -> np.ndarray:
+    return np.array([ndcg_of_hits(question.hits(question.lists(cls(params))), question.wanted).sum() for params in grid])
