@@ -54,6 +54,11 @@ def parse_zone(name: str) -> ZoneInfo:
         raise ClockError(f"{name!r} is not a time zone; use an IANA name such as Europe/Amsterdam") from e
 
 
+def local_today(zone: str) -> date:
+    """Today's date by the wall clock of the zone."""
+    return datetime.now(parse_zone(zone)).date()
+
+
 def micros(instant: datetime) -> int:
     """UTC microseconds since 1970, exact."""
     delta = instant.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)

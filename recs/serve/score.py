@@ -106,7 +106,7 @@ def batches(frames: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]
 
 def lists_of(batch: pd.DataFrame, plan: Plan, ready: Opened) -> pd.DataFrame:
     """Rows (RAW_DDL) of one batch of requests.  Users on whom the model fails get popular items; the others are not touched by it."""
-    with _one_thread():
+    with one_thread():
         return pd.concat(list(_bisected(batch, plan, ready)), ignore_index=True)
 
 
@@ -198,9 +198,9 @@ def _controller():
     return ThreadpoolController()
 
 
-def _one_thread():
-    """Spark runs one task per core: BLAS inside a task must not start more (and the number of threads can change a sum's bits)."""
+def one_thread():
+    """A context with one BLAS thread: Spark runs one task per core, and the number of threads can change the bits of a sum."""
     return _controller().limit(limits=1)
 
 
-__all__ = ["MODEL_ERROR", "Plan", "batches", "lists_of", "recommend"]
+__all__ = ["MODEL_ERROR", "NO_EVENT_US", "Plan", "batches", "lists_of", "one_thread", "recommend"]

@@ -16,7 +16,9 @@ CUT = 20_000 * DAY          # 2024-10-04 00:00 UTC
 SERVE = CUT + 7 * HOUR
 
 
-def item_tables(folder: Path, items: dict[str, dict[str, Any]], cooc: dict[tuple[str, str], float] | None = None) -> ItemTables:
+def item_tables(
+    folder: Path, items: dict[str, dict[str, Any]], cooc: dict[tuple[str, str], float] | None = None, cut_us: int = CUT,
+) -> ItemTables:
     """`items`: id -> index, and if wanted users (0), category (-1), available_from (0), available_until (for ever)."""
     folder.mkdir(parents=True)
     ids = sorted(items)
@@ -40,7 +42,7 @@ def item_tables(folder: Path, items: dict[str, dict[str, Any]], cooc: dict[tuple
         arrays |= {"cooc.indptr": c.indptr.astype(np.int64), "cooc.indices": c.indices.astype(np.int32), "cooc.values": c.data}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    write_manifest(folder, cut_us=CUT, max_batch=1, n_items=len(ids), kinds=["cooc"] if cooc is not None else [])
+    write_manifest(folder, cut_us=cut_us, max_batch=1, n_items=len(ids), kinds=["cooc"] if cooc is not None else [])
     return ItemTables(folder)
 
 

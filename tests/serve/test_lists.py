@@ -77,18 +77,18 @@ def test_availability_is_asked_at_the_request_not_at_the_cut(make_lists):
         **ITEMS,
         "a": {**ITEMS["a"], "available_until": SERVE},          # ends at the very instant: gone
         "b": {**ITEMS["b"], "available_until": SERVE + 1},      # a microsecond longer: still there
-        "c": {**ITEMS["c"], "available_from": CUT + 1},         # starts between cut and request: there
+        "c": {**ITEMS["c"], "available_from": SERVE},           # starts at the very instant: there
         "d": {**ITEMS["d"], "available_from": SERVE + 1},       # not yet
     }
     assert make_lists({"ann": []}, k=3, items=items)["ann"] == ["b", "c", "e"]
 
 
 def test_requests_of_one_batch_may_ask_for_different_instants(make_lists, tmp_path):
-    items = {**ITEMS, "a": {**ITEMS["a"], "available_until": SERVE}}
+    items = {**ITEMS, "a": {**ITEMS["a"], "available_until": SERVE}, "b": {**ITEMS["b"], "available_from": SERVE}}
     tables, folder = item_tables(tmp_path / "t2", items), model_folder(tmp_path / "m2")
-    plan = Plan(model_artifact(folder), tables_artifact(tables.path), 1)
+    plan = Plan(model_artifact(folder), tables_artifact(tables.path), 2)
     batch = pd.concat([requests({"early": []}, SERVE - 1), requests({"late": []}, SERVE)], ignore_index=True)
-    assert lists_of(batch, plan, Opened(load(folder), tables)).item_id.tolist() == ["a", "b"]
+    assert lists_of(batch, plan, Opened(load(folder), tables)).item_id.tolist() == ["a", "c", "b", "c"]
 
 
 def test_blocks_for_everybody_and_for_one_user(make_lists):
@@ -108,8 +108,9 @@ def test_a_cap_looks_beyond_the_first_candidates(make_lists):
     # 60 items of one category lead: with k = 3 the candidates hold none of another one
     items = {f"a{i:03d}": {"index": i, "users": 1000 - i, "category": 0} for i in range(60)}
     items |= {"x": {"index": 60, "users": 3, "category": 1}, "y": {"index": 61, "users": 2, "category": 1}, "z": {"index": 62, "users": 1}}
-    out = make_lists({"ann": [], "bob": [(0, CUT - 1)]}, Rules(category_cap=1, hidden_default_us=DAY), k=3, items=items)
-    assert out == {"ann": ["a000", "x", "z"], "bob": ["a001", "x", "z"]}
+    out = make_lists({"ann": [], "bob": [(0, CUT - 1)]}, Rules(category_cap=1, hidden_default_us=DAY), k=3, items=items, frame=True)
+    assert out.groupby("user_id").item_id.apply(list).to_dict() == {"ann": ["a000", "x", "z"], "bob": ["a001", "x", "z"]}
+    assert set(out.source) == {"model"}     # the model went on by itself: nothing was filled in
 
 
 def test_mmr_pushes_similar_items_apart(make_lists):
