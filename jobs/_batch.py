@@ -46,68 +46,68 @@ class Batch:
         self.refused: list[DataFrame] = []
         self.n_refused = 0                              # rows of the above
 
-    def read(self, files: dict[str, list[sources.InputFile]]) -> None:
+    def read(self, files: dict[str, batches.Unread]) -> None:
         """Judge every row.  Raises before anything is written."""
-        if files["events"]:
+        if files["events"].files:
             self._read_events(files["events"])
         for part in TABLES:
-            if files[part]:
+            if files[part].files:
                 self._read_table(part, files[part])
 
-    def write(self, files: dict[str, list[sources.InputFile]]) -> tuple[int, dict[str, int]]:
+    def write(self, files: dict[str, batches.Unread]) -> tuple[int, dict[str, int]]:
         """Write the batch: number of new items, rows written to items and users."""
         batches.open_batch(self.lake, self.id, files, self.note)
         seen = self._keep(vocabulary.first_seen(self._accepted(), self.delivered.get("items")))
         table_rows = {part: self._write_table(part) for part in self.delivered}
-        described = self._write_undescribed(seen)
-        n_new_items = self._write_vocabulary(seen)
+        n_new_items, n_undescribed = self._write_new_items(seen)
         self._write_events()
         self._close()
-        return n_new_items, {"items": described + table_rows.pop("items", 0), **table_rows}
+        return n_new_items, {"items": n_undescribed + table_rows.pop("items", 0), **table_rows}
 
     # ---- read ------------------------------------------------------------------------------------------------------
 
-    def _read_events(self, files: list[sources.InputFile]) -> None:
+    def _read_events(self, files: batches.Unread) -> None:
         log = self.config.log
-        raw = sources.read_raw(self.lake.spark, files, log.events.source, self.before.rows_in)
+        raw = sources.read_raw(self.lake.spark, files.files, log.events.source, self.before.rows_in)
         rows = self._keep(map_events(raw.frame, log.events, log.name, self.arrival))
         by_reason, days = self._on_values(lambda: stage.count_rows(rows))
         known = self._known_events(stage.days_to_search(days, log.events, self.config.ingest.lookback))
         self.judged = self._keep(stage.judge(rows, log.events, known, self.arrival))
-        fates = stage.count_fates(self.judged)
-        refused = self._keep(stage.refusals(rows, self.judged, self._known_refusals(files, "events")))
-        n_refused = refused.count()
         # rows that explode made were not there to be counted before
         n_rows = sum(by_reason.values()) if log.events.explode else raw.n_rows
-        self.tally = stage.tally(n_rows, by_reason, fates, n_refused)
-        self.tally.check()
+        self.tally = stage.tally(n_rows, by_reason, stage.count_fates(self.judged))
         self.tally.check_share(self.config.ingest.max_quarantine_share)
-        self.refused.append(refused)
-        self.n_refused += n_refused
+        if self.tally.quarantined:
+            # rows that explode made, and equal rows of a Delta table, have their place in common
+            shared = bool(log.events.explode) or log.events.source.format == "delta"
+            self._refuse(stage.refusals(rows, self.judged), self.tally.quarantined, files.read_before or shared)
+            self.tally = self.tally.with_quarantined(self.n_refused)
+        self.tally.check()
 
-    def _read_table(self, part: str, files: list[sources.InputFile]) -> None:
+    def _read_table(self, part: str, files: batches.Unread) -> None:
         table, mapping, label = TABLES[part], getattr(self.config.log, part), f"{self.config.log.name}.{part}"
-        raw = sources.read_raw(self.lake.spark, files, mapping.source)
-        rows = self._keep(catalogue.map_table(with_lookups(raw.frame, files, mapping, label), mapping, table, label))
+        raw = sources.read_raw(self.lake.spark, files.files, mapping.source)
+        rows = self._keep(catalogue.map_table(with_lookups(raw.frame, files.files, mapping, label), mapping, table, label))
         by_reason = self._on_values(lambda: {r["reason"]: r["count"] for r in rows.groupBy("reason").count().collect()})
         reasons = {r: n for r, n in by_reason.items() if r is not None}
         Tally(rows_in=sum(by_reason.values()), reasons=reasons).check_share(self.config.ingest.max_quarantine_share)
         self.delivered[part] = self._keep(catalogue.newest_per_key(rows, table))
         if reasons:
-            refused = stage.new_refusals(rows.where("reason IS NOT NULL"), self._known_refusals(files, part))
-            self.refused.append(self._keep(refused))
-            self.n_refused += refused.count()
+            self._refuse(rows.where("reason IS NOT NULL"), sum(reasons.values()), files.read_before or mapping.source.format == "delta")
+
+    def _refuse(self, rows: DataFrame, n: int, repeated: bool) -> None:
+        """Keep `n` refused rows for the quarantine; when some may be `repeated`, those that it lacks, each once."""
+        if repeated:
+            rows = self._keep(stage.new_refusals(rows, self.lake.read(QUARANTINE)))
+            n = rows.count()
+        self.refused.append(rows.select(*stage.REFUSED))
+        self.n_refused += n
 
     def _known_events(self, days: list) -> DataFrame | None:
         """Ids of earlier batches on these days."""
         if not self.before.last or not days:
             return None
         return self.lake.read(EVENTS).where(any_of("event_date", days)).select("event_id")
-
-    def _known_refusals(self, files: list[sources.InputFile], part: str) -> DataFrame | None:
-        if not self.before.last or not batches.read_before(self.lake, files, part):
-            return None
-        return self.lake.read(QUARANTINE).select("row_hash")
 
     def _on_values(self, count):
         """`count()`; an expression of the mapping that fails on a value is an error of the mapping, shown without the value."""
@@ -135,29 +135,31 @@ class Batch:
             write(changes, table, self.note)
         return n
 
-    def _write_undescribed(self, seen: DataFrame) -> int:
-        rows = self._keep(catalogue.undescribed(seen, self.lake.read(ITEMS), ITEMS, self.id))
-        if n := rows.count():
-            self.lake.append(rows, ITEMS, self.note)
-        return n
-
-    def _write_vocabulary(self, seen: DataFrame) -> int:
-        entries = self._keep(vocabulary.new_entries(seen, self.lake.read(ITEM_VOCABULARY), self.id))
-        if n := entries.count():
-            self.lake.append(entries, ITEM_VOCABULARY, self.note)
-            vocabulary.check_dense(self.lake.read(ITEM_VOCABULARY))
-        return n
+    def _write_new_items(self, seen: DataFrame) -> tuple[int, int]:
+        """Integers for the items of `seen` that have none, and a row in `items` for those that no table describes."""
+        known = self.lake.read(ITEM_VOCABULARY)
+        new = self._keep(vocabulary.unknown(seen, known))
+        n = new.count()
+        if not n:
+            return 0, 0
+        entries = vocabulary.new_entries(new, vocabulary.check_dense(known), self.id)
+        self.lake.append(catalogue.undescribed(new, self.lake.read(ITEMS), ITEMS, self.id), ITEMS, self.note)
+        n_undescribed = self.lake.rows_written(ITEMS)
+        self.lake.append(entries, ITEM_VOCABULARY, self.note)
+        vocabulary.check_dense(self.lake.read(ITEM_VOCABULARY))
+        return n, n_undescribed
 
     def _write_events(self) -> None:
-        if self.tally.accepted:
-            events = stage.numbered_events(self._accepted(), self.lake.read(ITEM_VOCABULARY), self.id)
-            self.lake.append(events, EVENTS, self.note)
-            self.tally = replace(self.tally, accepted=self.lake.rows_written(EVENTS))
+        """What Delta says it wrote takes the place of what was counted, and has to add up again."""
         if self.n_refused:
             refused = reduce(DataFrame.unionByName, self.refused).withColumn("batch_id", F.lit(self.id).cast("bigint"))
             self.lake.append(refused, QUARANTINE, self.note)
             lost = self.n_refused - self.lake.rows_written(QUARANTINE)
             self.tally = replace(self.tally, quarantined=self.tally.quarantined - lost)
+        if self.tally.accepted:
+            events = stage.numbered_events(self._accepted(), self.lake.read(ITEM_VOCABULARY), self.id)
+            self.lake.append(events, EVENTS, self.note)
+            self.tally = replace(self.tally, accepted=self.lake.rows_written(EVENTS))
         self.tally.check()
 
     def _close(self) -> None:

@@ -65,16 +65,16 @@ def run(
     before = batches.progress(lake)
     took_back = batches.take_back_unfinished(lake, before.last)
     files = _new_files(lake, config, {"events": inputs, "items": items, "users": users})
-    if not any(files.values()):
+    if not any(f.files for f in files.values()):
         return IngestResult(took_back=took_back)
     with sources.fixed_splits(spark), ExitStack() as stack:
         batch = Batch(lake, config, before, now or datetime.now(UTC), backfill, stack)
         batch.read(files)
         n_new_items, table_rows = batch.write(files)
-    return IngestResult(batch.id, batch.tally, sum(map(len, files.values())), n_new_items, table_rows, took_back)
+    return IngestResult(batch.id, batch.tally, sum(len(f.files) for f in files.values()), n_new_items, table_rows, took_back)
 
 
-def _new_files(lake: Lake, config: Config, paths: dict[str, Sequence[str]]) -> dict[str, list[sources.InputFile]]:
+def _new_files(lake: Lake, config: Config, paths: dict[str, Sequence[str]]) -> dict[str, batches.Unread]:
     new = {}
     for part, given in paths.items():
         mapping = getattr(config.log, part)

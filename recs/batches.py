@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recs.clock import from_micros
 from recs.schemas import BATCHES, EVENTS, INPUT_FILES, ITEM_VOCABULARY, ITEMS, QUARANTINE, USERS, Table
@@ -67,33 +67,42 @@ def _write_version_before(lake: Lake, table: Table, last: int, note: dict[str, A
         lake.overwrite(lake.read(table, unfinished[-1][0] - 1), table, note)
 
 
-def unread(lake: Lake, files: list[InputFile], part: str) -> list[InputFile]:
+class Unread(NamedTuple):
+    """Files to read.  `read_before`: an earlier version of one of them was read, so that some of its rows are known."""
+
+    files: list[InputFile]
+    read_before: bool
+
+
+def unread(lake: Lake, files: list[InputFile], part: str) -> Unread:
     """Those of `files` that no finished batch has read, or that have changed since.  `part`: events, items or users."""
+    from pyspark.sql import functions as F
+
     if not files:
-        return []
-    offered = lake.spark.createDataFrame([(_source(f, part), f.fingerprint) for f in files], "source_file string, fingerprint string")
-    read = lake.read(INPUT_FILES).select("source_file", "fingerprint")
-    new = {row.source_file for row in offered.join(read, ["source_file", "fingerprint"], "left_anti").collect()}
-    return [f for f in files if _source(f, part) in new]
+        return Unread([], False)
+    names = sorted({_name(f, part) for f in files})
+    known = lake.read(INPUT_FILES).where(F.split_part("source_file", F.lit("@v"), F.lit(1)).isin(names))
+    read = {(r.source_file, r.fingerprint) for r in known.select("source_file", "fingerprint").collect()}
+    new = [f for f in files if (_source(f, part), f.fingerprint) not in read]
+    names_read = {source.split("@v")[0] for source, _ in read}
+    return Unread(new, any(_name(f, part) in names_read for f in new))
 
 
-def read_before(lake: Lake, files: list[InputFile], part: str) -> bool:
-    """Has an earlier version of one of these files been read?  Its refused rows are then known."""
-    offered = lake.spark.createDataFrame([(_source(f, part).split("@v")[0],) for f in files], "file string")
-    read = lake.read(INPUT_FILES).selectExpr("split_part(source_file, '@v', 1) AS file")
-    return not offered.join(read, "file", "left_semi").isEmpty()
-
-
-def open_batch(lake: Lake, batch_id: int, files: dict[str, list[InputFile]], note: dict[str, Any]) -> None:
+def open_batch(lake: Lake, batch_id: int, files: dict[str, Unread], note: dict[str, Any]) -> None:
     """The first write of a batch: the files it reads, by part."""
-    rows = [(_source(f, part), f.fingerprint, batch_id) for part, group in files.items() for f in group]
-    lake.append(lake.spark.createDataFrame(rows, INPUT_FILES.ddl), INPUT_FILES, note)
+    rows = [(_source(f, part), f.fingerprint, batch_id) for part, group in files.items() for f in group.files]
+    lake.append(lake.spark.createDataFrame(rows, INPUT_FILES.ddl).coalesce(1), INPUT_FILES, note)
 
 
 def close_batch(lake: Lake, row: dict[str, Any], note: dict[str, Any]) -> None:
     """The last write of a batch: from here on it counts.  `row`: one row of `batches`."""
     values = tuple(row[c] for c in BATCHES.column_names)
-    lake.append(lake.spark.createDataFrame([values], BATCHES.ddl), BATCHES, note)
+    lake.append(lake.spark.createDataFrame([values], BATCHES.ddl).coalesce(1), BATCHES, note)
+
+
+def _name(file: InputFile, part: str) -> str:
+    """Of all versions of a file; a version of a Delta table is its path and '@v12'."""
+    return _source(file, part).split("@v")[0]
 
 
 def _source(file: InputFile, part: str) -> str:

@@ -70,7 +70,10 @@ def _from_text(time: TimeColumn, text: Column, zone: Column | None) -> Column:
         read = F.try_to_timestamp(text, F.lit(time.format))
         has_offset = set(re.sub(r"'[^']*'", "", time.format)) & set("XxZzVO")
         return read if has_offset else _from_wall(read, time, zone)
-    read = F.when(text.rlike(ISO), F.upper(text).try_cast("timestamp"))
+    # Spark reads an offset only behind seconds
+    to_the_minute = (F.length(text) > 10) & (F.substring(text, 17, 1) != ":")
+    whole = F.when(to_the_minute, F.concat(F.substring(text, 1, 16), F.lit(":00"), F.substring(text, 17, 40))).otherwise(text)
+    read = F.when(text.rlike(ISO), F.upper(whole).try_cast("timestamp"))
     return F.when(text.rlike(HAS_OFFSET), read).otherwise(_from_wall(read, time, zone))
 
 

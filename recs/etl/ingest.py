@@ -15,12 +15,13 @@ known, not late.  Known ids are read from the days the batch touches, not from t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
+from recs.clock import from_micros
 from recs.config import EventMapping
 
 from .instants import utc_date
@@ -28,6 +29,7 @@ from .mapping import Arrival, code_of
 
 ACCEPTED, DUPLICATE, TOO_LATE = "accepted", "duplicate", "too_late"
 KEPT_IF_REFUSED = ("raw", "row_hash", "source_file")
+REFUSED = ("row_hash", "raw", "reason", "source_file")
 
 
 class IngestError(ValueError):
@@ -49,6 +51,10 @@ class Tally:
     reasons: dict[str, int] = field(default_factory=dict)
     min_ts: datetime | None = None
     max_ts: datetime | None = None
+
+    def with_quarantined(self, n: int) -> Tally:
+        """The same rows, of whose refused ones only `n` are new: the others came before, as duplicates do."""
+        return replace(self, quarantined=n, duplicate=self.duplicate + self.quarantined - n)
 
     def check(self) -> None:
         """Rows in = accepted + quarantined + duplicates, or LostRowsError."""
@@ -118,38 +124,33 @@ def _aggregate(how: str, column: str) -> Column:
     return {"first": F.first, "last": F.last, "min": F.min, "max": F.max, "sum": F.sum}[how](column)
 
 
-def refusals(rows: DataFrame, judged: DataFrame, known: DataFrame | None) -> DataFrame:
-    """Refused rows and events for the quarantine, as `new_refusals`."""
+def refusals(rows: DataFrame, judged: DataFrame) -> DataFrame:
+    """What the quarantine gets of a batch (REFUSED): refused rows, and events that came too late."""
     late = judged.where(F.col("fate") == TOO_LATE).withColumn("reason", F.lit(TOO_LATE))
-    columns = (*KEPT_IF_REFUSED, "reason")
-    return new_refusals(rows.where("reason IS NOT NULL").select(*columns).unionByName(late.select(*columns)), known)
+    return rows.where("reason IS NOT NULL").select(*REFUSED).unionByName(late.select(*REFUSED))
 
 
-def new_refusals(refused: DataFrame, known: DataFrame | None) -> DataFrame:
-    """row_hash (unique), raw, reason, source_file; `known`: row_hash of earlier batches, given when a file is read again."""
-    once = refused.select(*KEPT_IF_REFUSED, "reason").dropDuplicates(["row_hash"])
-    return once if known is None else once.join(known, "row_hash", "left_anti")
+def new_refusals(refused: DataFrame, quarantine: DataFrame) -> DataFrame:
+    """Those of `refused` that `quarantine` lacks, each once."""
+    return refused.select(*REFUSED).dropDuplicates(["row_hash"]).join(quarantine.select("row_hash"), "row_hash", "left_anti")
 
 
-def tally(rows_in: int, by_reason: dict[str | None, int], fates: list[Row], quarantined: int | None = None) -> Tally:
-    """Counts of a batch.  `fates`: rows of `count_fates`; `quarantined`: how many refused rows are new (default: all)."""
+def tally(rows_in: int, by_reason: dict[str | None, int], fates: list[Row]) -> Tally:
+    """Counts of a batch, all refused rows being new to the quarantine.  `fates`: rows of `count_fates`."""
     of = {row["fate"]: row for row in fates}
     late = of[TOO_LATE]["n"] if TOO_LATE in of else 0
     reasons = {r: n for r, n in {**by_reason, TOO_LATE: late}.items() if r is not None and n}
-    refused = sum(reasons.values())
-    quarantined = refused if quarantined is None else quarantined
     repeats = sum(row["n_rows"] - (0 if fate == DUPLICATE else row["n"]) for fate, row in of.items())
-    accepted = of.get(ACCEPTED)
-    return Tally(
-        rows_in=rows_in, accepted=accepted["n"] if accepted else 0, quarantined=quarantined,
-        duplicate=repeats + refused - quarantined, reasons=reasons,
-        min_ts=accepted["min_ts"] if accepted else None, max_ts=accepted["max_ts"] if accepted else None,
-    )
+    if ACCEPTED not in of:
+        return Tally(rows_in, 0, sum(reasons.values()), repeats, reasons)
+    accepted = of[ACCEPTED]
+    ends = (from_micros(accepted["min_us"]), from_micros(accepted["max_us"]))
+    return Tally(rows_in, accepted["n"], sum(reasons.values()), repeats, reasons, *ends)
 
 
 def count_fates(judged: DataFrame) -> list[Row]:
-    """fate, n (events), n_rows (rows they were made of), min_ts, max_ts: at most three rows."""
-    ends = (F.min("ts").alias("min_ts"), F.max("ts").alias("max_ts"))
+    """fate, n (events), n_rows (rows they were made of), min_us, max_us: at most three rows."""
+    ends = (F.unix_micros(F.min("ts")).alias("min_us"), F.unix_micros(F.max("ts")).alias("max_us"))
     return judged.groupBy("fate").agg(F.count("*").alias("n"), F.sum("n_merged").alias("n_rows"), *ends).collect()
 
 

@@ -93,7 +93,7 @@ def clean_id(value: Column) -> Column:
     """
     text = F.btrim(value.cast("string"), F.lit(BLANKS))
     composed = F.reflect(F.lit("com.ibm.icu.text.Normalizer"), F.lit("compose"), text, F.lit(False))
-    text = F.when(F.octet_length(text) == F.char_length(text), text).otherwise(composed)
+    text = F.when(F.octet_length(text) != F.char_length(text), composed).otherwise(text)     # NULL must not reach `compose`
     return F.when(~F.lower(text).isin(*NO_IDS), text)
 
 

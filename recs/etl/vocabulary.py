@@ -5,7 +5,7 @@ An item gets its integer when ingest first meets it, in an event or in the catal
 partitioning gives the same integers.
 
 Two runs that number at the same time would hand out the same integers, and Delta would not notice: appends never conflict.
-Ingest therefore runs under a lease on the root (recs.tables.lease), and `check_dense` looks at the result before the batch counts.
+Ingest therefore runs under a lease on the root (recs.tables.lease), and looks before and after numbering (`check_dense`).
 """
 from __future__ import annotations
 
@@ -25,29 +25,32 @@ def first_seen(events: DataFrame, catalogue: DataFrame | None) -> DataFrame:
     return seen.groupBy("item_id").agg(F.min("ts").alias("first_ts"))
 
 
-def new_entries(seen: DataFrame, vocabulary: DataFrame, batch_id: int) -> DataFrame:
-    """Rows to append to item_vocabulary: the items of `seen` (`first_seen`) that it lacks.
+def unknown(seen: DataFrame, vocabulary: DataFrame) -> DataFrame:
+    """The items of `seen` (`first_seen`) that have no integer yet."""
+    return seen.join(vocabulary.select("item_id"), "item_id", "left_anti")
+
+
+def new_entries(unknown: DataFrame, start: int, batch_id: int) -> DataFrame:
+    """Rows to append to item_vocabulary, numbered from `start`.
 
     The numbering is one task over the new items alone: a million of them take some seconds, once.
     """
-    start = vocabulary.agg((F.coalesce(F.max("item_index"), F.lit(-1)) + 1).alias("start"))
-    new = seen.join(vocabulary.select("item_id"), "item_id", "left_anti")
     number = F.row_number().over(Window.orderBy(F.col("first_ts").asc_nulls_last(), F.col("item_id"))) - 1
-    return new.withColumn("number", number).crossJoin(F.broadcast(start)).select(
-        "item_id", (F.col("start") + F.col("number")).cast("int").alias("item_index"),
+    return unknown.select(
+        "item_id", (F.lit(start) + number).cast("int").alias("item_index"),
         F.lit(None).cast("date").alias("tombstoned_on"), F.lit(batch_id).cast("bigint").alias("batch_id"),
     )
 
 
 def check_dense(vocabulary: DataFrame) -> int:
-    """Number of items, when their integers are 0, 1, …, n - 1 with one item each; VocabularyError otherwise."""
-    counted = vocabulary.agg(
-        F.count("*").alias("n"), F.countDistinct("item_index").alias("integers"), F.countDistinct("item_id").alias("items"),
-        F.coalesce(F.max("item_index") + 1, F.lit(0)).alias("end"),
-    ).first()
-    if len(set(counted)) != 1:
+    """Number of items, when their integers end where n items numbered 0, 1, 2, … end; VocabularyError otherwise.
+
+    Integers handed out twice make more rows than integers, lost rows make fewer.
+    """
+    n, end = vocabulary.agg(F.count("*"), F.coalesce(F.max("item_index") + 1, F.lit(0))).first()
+    if n != end:
         raise VocabularyError(
-            f"item_vocabulary: {counted['n']} rows, {counted['items']} items, {counted['integers']} integers up to {counted['end'] - 1}: "
-            "two runs wrote at once, or rows were changed by hand; the batch does not count, its rows go with the next run"
+            f"item_vocabulary: {n} rows, but integers up to {end - 1}: two runs wrote at once, or rows were changed by hand; "
+            "if a batch is being written it does not count, and the next run takes its rows back"
         )
-    return counted["n"]
+    return n
