@@ -1,7 +1,7 @@
 -- One list on one published night, for one segment of users (scope = 'segment') or all of them together (scope = 'everybody').
 -- A user counts in the segment of that night; a segment's shared list counts once, in its own segment, beside the users' lists.
 -- `n_items` different items were listed: `catalogue_share` of the item vocabulary that is not withdrawn today.  `fallback_share` is
--- the share of rows in users' lists that the model did not rank (source = 'fallback': filled up with popular items).
+-- the share of rows in users' lists that no model ranked, as the audit counts it; NULL where there is no user's list.
 WITH listed AS (
     SELECT
         r.run_date,
@@ -30,6 +30,6 @@ SELECT
     count(DISTINCT item_id) AS n_items,
     count(DISTINCT item_id) / (SELECT nullif(count(*), 0) FROM item_vocabulary WHERE tombstoned_on IS NULL) AS catalogue_share,
     -- avg passes over NULL: shared lists do not count
-    avg(CASE WHEN audience <> 'user' THEN NULL WHEN source = 'fallback' THEN 1.0E0 ELSE 0.0E0 END) AS fallback_share
+    avg(CASE WHEN audience <> 'user' THEN NULL WHEN source = 'model' THEN 0.0E0 ELSE 1.0E0 END) AS fallback_share
 FROM listed
 GROUP BY GROUPING SETS ((run_date, list_name), (run_date, list_name, segment))

@@ -1,7 +1,10 @@
 """Every view says the same in Spark and, without a JVM, in DuckDB: same columns, same types, same rows."""
 from __future__ import annotations
 
+import ast
+import json
 import re
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -19,7 +22,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def warehouse(spark, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    lake = Lake(spark, tmp_path_factory.mktemp("it's a") / "ware house")    # a path that needs quoting
+    lake = Lake(spark, tmp_path_factory.mktemp("it's"))     # a path that needs quoting
     tiny_warehouse.write(lake)
     views.register(lake)
     return lake
@@ -209,6 +212,13 @@ def test_a_new_night_is_current_after_connecting_again(lake: Lake):
     assert views.connect(lake.root).sql(newest).fetchall() == [(LAST,)]
 
 
+def test_a_path_with_a_space_is_read(warehouse: Lake, con, tmp_path: Path):
+    shutil.copytree(warehouse.root, tmp_path / "my lists")
+    lists = "SELECT user_id, rank, item_id FROM current_lists ORDER BY ALL"
+    with views.connect(tmp_path / "my lists") as moved:
+        assert moved.sql(lists).fetchall() == con.sql(lists).fetchall() != []
+
+
 def test_no_tables_is_an_error_that_says_what_to_name(spark, tmp_path: Path):
     for read in (lambda: views.connect(tmp_path), lambda: views.register(Lake(spark, tmp_path))):
         with pytest.raises(TableError, match="no tables under"):
@@ -237,3 +247,56 @@ def test_deleted_rows_of_sequences_stay_deleted_without_a_jvm(lake: Lake):
         assert sorted(con.sql("SELECT user_id, n_events FROM sequences").fetchall()) == [("ann", 4), ("bob", 1)]
         files = [str(p) for p in Path(lake.path(SEQUENCES)).glob("*.parquet")]
         assert con.sql("SELECT count(*) FROM read_parquet(?)", params=[files]).fetchall() == [(3,)]   # else this test shows nothing
+
+
+# ---- what the documentation shows is run
+
+@pytest.fixture
+def beside_warehouse(warehouse: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `warehouse` in it, as in the repository after `make nightly`; the session is the tests' own."""
+    (tmp_path / "warehouse").symlink_to(warehouse.root)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr("recs.session.start", lambda app: warehouse.spark)
+    return tmp_path
+
+
+def shown(code: str, names: dict) -> object:
+    """Run a cell in `names`; the value of its last line, as a notebook would show it."""
+    tree = ast.parse(code)
+    assert isinstance(tree.body[-1], ast.Expr), f"this shows nothing:\n{code}"
+    exec(compile(ast.Module(tree.body[:-1], []), "cell", "exec"), names)    # noqa: S102
+    return eval(compile(ast.Expression(tree.body[-1].value), "cell", "eval"), names)    # noqa: S307
+
+
+def blocks(language: str) -> list[str]:
+    page = (REPO / "docs" / "query.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
+
+
+def test_the_python_of_the_query_page_runs(beside_warehouse: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(beside_warehouse)
+    names: dict = {}
+    for code in blocks("python"):
+        found = shown(code, names)
+        assert found is None or len(found) > 0, code    # Spark's show() prints
+    assert len(blocks("python")) == 8
+
+
+@pytest.mark.parametrize("sql", blocks("sql"))
+def test_the_sql_of_the_query_page_says_the_same_in_both(sql: str, warehouse: Lake, con):
+    in_spark, without_jvm = warehouse.spark.sql(sql).toArrow(), con.sql(sql).to_arrow_table()
+    assert in_spark.num_rows > 0
+    assert in_spark.to_pylist() == without_jvm.to_pylist()      # in the same order: every example sorts all it shows
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_run_and_only_show(path: Path, beside_warehouse: Path, monkeypatch: pytest.MonkeyPatch):
+    """The code cells in order, by plain exec: a kernel is not among the pinned packages."""
+    monkeypatch.chdir(beside_warehouse / "notebooks")
+    cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    names: dict = {}
+    for cell in cells:
+        code = "".join(cell["source"])
+        assert cell["outputs"] == [] and cell["execution_count"] is None, "strip the outputs"
+        assert not re.search(r"^\s*(def|class) ", code, re.M), "a notebook imports; what is worth defining belongs into recs/"
+        assert len(shown(code, names)) > 0, code

@@ -95,7 +95,8 @@ def _open(con: duckdb.DuckDBPyConnection, table: Table, delta) -> None:
     """Name a Delta table in DuckDB.
 
     With reader version 1 the live files are the table, and DuckDB reads them itself (10^7 rows: 140 MB at the peak; 820 MB
-    through polars).  A table with deletion vectors, without files or far away goes through polars, which knows these.
+    through polars).  A table with deletion vectors, without files or far away goes through polars, which knows these (but not
+    a folder with a space in its path: that one table then fails when it is asked for).
     """
     files = delta.file_uris()
     if delta.protocol().min_reader_version > 1 or not files or "://" in files[0]:
