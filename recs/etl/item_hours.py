@@ -25,7 +25,7 @@ from recs.schemas import ITEM_HOURS
 
 from .instants import millionths, total, utc_hour
 from .news import before
-from .users_at import changed_facts, inside_of, with_fact
+from .users_at import with_fact, with_other_fact
 
 _HOUR = timedelta(hours=1)
 _ROW = ("item_id", "item_index", "event_date", "hour", "segment")
@@ -80,9 +80,8 @@ def touched_days(news: DataFrame) -> list[date]:
 
 
 def days_of_changed_segments(events: DataFrame, users_before: DataFrame, users_after: DataFrame) -> list[date]:
-    """Days with an event whose user's segment at that time is known otherwise than before."""
-    moved = changed_facts(users_before, users_after, "segment")
-    return touched_days(inside_of(events.select("user_id", "ts", "event_date"), moved))
+    """Days with an event whose user's segment at that time is another one than was known before."""
+    return touched_days(with_other_fact(events.select("user_id", "ts", "event_date"), users_before, users_after, "segment"))
 
 
 def item_hours(events: DataFrame, users: DataFrame, as_of: datetime, gap: timedelta, event_types: Sequence[str]) -> DataFrame:

@@ -29,7 +29,7 @@ from pyspark.sql import functions as F
 from recs.schemas import SEQUENCES
 
 from .news import before
-from .users_at import changed_facts, with_fact
+from .users_at import changed_users, with_fact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,11 +167,11 @@ def _rows(table: pa.Table, rule: SequenceRule) -> pa.RecordBatch:
 def changed_sequences(
     sequences: DataFrame, news: DataFrame, users_before: DataFrame, users_after: DataFrame, rule: SequenceRule,
 ) -> DataFrame:
-    """Rows of the users with new events, or whose zone is known otherwise than before.
+    """Rows of the users with new events, or about whose zones the users table says something else than before.
 
     `sequences`: the table at the old state; `news`: the events it does not know; users as each of the two states knows them.
     """
-    moved = changed_facts(users_before, users_after, "zone").select(F.col("of_user").alias("touched_user"))
+    moved = changed_users(users_before, users_after, "zone")
     touched = news.select(F.col("user_id").alias("touched_user")).union(moved).distinct()
     old = sequences.join(touched, sequences.user_id == touched.touched_user, "left_semi")
     return _as_rows(_kept_of_rows(old).unionByName(_kept_of_events(news)), users_after, rule)

@@ -26,15 +26,17 @@ def with_fact(events: DataFrame, users: DataFrame, fact: str, default: str) -> D
     return joined.select(*events.columns, F.coalesce(joined[fact], F.lit(default)).alias(fact))
 
 
-def changed_facts(before: DataFrame, after: DataFrame, fact: str) -> DataFrame:
-    """Intervals (of_user, valid_from, valid_until) in which `fact` is not, or not certainly, what it was: in one of the two only."""
+def changed_users(before: DataFrame, after: DataFrame, fact: str) -> DataFrame:
+    """Users (touched_user) about whom the two states of the users table say different things, at any time."""
     old, new = _intervals(before, fact), _intervals(after, fact)
-    return old.exceptAll(new).union(new.exceptAll(old)).select("of_user", "valid_from", "valid_until")
+    return old.exceptAll(new).union(new.exceptAll(old)).select(F.col("of_user").alias("touched_user")).distinct()
 
 
-def inside_of(events: DataFrame, intervals: DataFrame) -> DataFrame:
-    """The events that lie in one of the intervals of their user."""
-    return events.join(intervals, _within(events, intervals), "left_semi")
+def with_other_fact(events: DataFrame, before: DataFrame, after: DataFrame, fact: str) -> DataFrame:
+    """The events whose `fact` is another one in the second state of the users table."""
+    candidates = events.join(changed_users(before, after, fact), F.col("user_id") == F.col("touched_user"), "left_semi")
+    both = with_fact(with_fact(candidates, before, fact, "").withColumnRenamed(fact, "was"), after, fact, "")
+    return both.where(F.col("was") != F.col(fact)).select(*events.columns)
 
 
 def _within(events: DataFrame, intervals: DataFrame) -> Column:
