@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from recs.clock import DAY, HOUR, MICROS, from_micros, micros
-from recs.config import ItemTableConfig
+from recs.config import Config, ItemTableConfig
 from recs.etl import item_pairs, item_tables
 from recs.etl.item_tables import build_item_tables
+from recs.etl.news import State
 from recs.evidence import pairs
 from recs.evidence.item_kinds import KindError
 from recs.evidence.item_tables import FOREVER_US, HALF_LIVES, WINDOWS, ArtifactError, ItemTables
+from recs.jobs import item_tables as job
+from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, SEQUENCES
+from recs.tables import TableError
 
 pytestmark = pytest.mark.spark
 
@@ -28,6 +33,23 @@ CONFIG = ItemTableConfig(neighbours=4, max_items_per_user=6, als_iterations=2)
 VOCABULARY = {"10": 3, "9": 0, "a": 6, "b": 1, "c": 2, "d": 4, "é": 5, "z": 7}
 
 Event = tuple[str, int, str]    # item id, microseconds, event type
+
+
+LOG = {
+    "name": "tiny",
+    "events": {
+        "source": {"format": "csv"}, "user_id": "u", "item_id": "i", "time": {"kind": "epoch_s", "expr": "t"},
+        "event_types": {"view": {"code": 1}, "buy": {"code": 2}},
+    },
+}
+
+
+def as_contract(frame, table):
+    """The frame with every other column of the table filled with something of its type."""
+    fill = {"string": F.lit(""), "timestamp": F.timestamp_micros(F.lit(0)), "bigint": F.lit(0).cast("bigint"), "double": F.lit(0.0)}
+    missing = {c.name: fill.get(c.type, F.array().cast(c.type) if c.type.startswith("array") else None)
+               for c in table.columns if c.name not in frame.columns}
+    return frame.withColumns(missing)
 
 
 def random_users(n: int = 25, seed: int = 3) -> dict[str, list[Event]]:
@@ -264,3 +286,26 @@ def test_too_many_items_for_ease_an_empty_log_and_an_unknown_kind(spark, users, 
     for kind in ("word2vec", "ease", "ease:x", "ease:0", "als:4:0.1", "cooc:1:2", "adopters:nan"):
         with pytest.raises(KindError, match=f"no item table is called '{kind}'"):
             build(spark, tmp_path / "t", users, kinds=[kind])
+
+
+def test_the_job_builds_from_one_state_and_finds_what_it_built(spark, lake, users, tmp_path: Path):
+    """Sequences and item_hours stand beyond the cut; their state goes into the manifest and the name of the folder."""
+    hours = item_hours(spark, users).withColumns({"segment": F.lit(""), "n_users": F.col("n_sessions")})
+    note = {"as_of_us": C + DAY, "max_batch": 3}
+    lake.overwrite(hours, ITEM_HOURS, note)
+    lake.overwrite(vocabulary(spark).withColumn("batch_id", F.lit(1).cast("bigint")), ITEM_VOCABULARY, {})
+    config = Config.model_validate({"log": LOG, "item_tables": CONFIG.model_dump()})
+    with pytest.raises(TableError, match="must stand at one state .*sequences: never built"):
+        job.run(spark, lake, config, CUT, ["cooc"])
+    lake.overwrite(as_contract(sequences(spark, users), SEQUENCES), SEQUENCES, note)
+
+    made = job.run(spark, lake, config, CUT, ["cooc"])
+    assert made.path == Path(lake.root) / "item_tables" / "20240331T000000Z-batch3-from20240401T000000Z"
+    assert made.manifest["inputs"] == {"as_of_us": C + DAY, "max_batch": 3, "max_events": 500, "session_gap_s": 1800.0}
+    assert made.n_items == 7 and set(made.manifest["event_types"]) == {"view", "buy"}
+    inode = made.path.stat().st_ino
+    assert job.run(spark, lake, config, CUT, []).version == made.version and made.path.stat().st_ino == inode
+    with pytest.raises(TableError, match="before the cut 2024-04-03"):
+        job.run(spark, lake, config, datetime(2024, 4, 3, tzinfo=UTC), [])
+    with pytest.raises(TableError, match="say where with --out"):
+        job.folder("s3://bucket/recs", CUT, State(C, 3))
