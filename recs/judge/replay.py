@@ -29,7 +29,7 @@ from recs.evidence.histories import SEQUENCE_COLUMNS, Histories
 from recs.evidence.item_tables import ItemTables
 from recs.models import make, model_class
 from recs.models.base import Setting
-from recs.models.fitting import Fit, Question, Staged
+from recs.models.fitting import Fit, Question, Staged, grid_search, with_fixed
 from recs.serve.artifacts import Artifact, ship, tables_artifact
 from recs.serve.rules import FOR_EVER, Forbidden, Rules
 from recs.serve.score import batches
@@ -100,18 +100,20 @@ def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
 
 def fit(
     name: str, exams: DataFrame, tables: Sequence[str | Path], setting: Setting, rules: Rules, k: int = 10, until: float | None = None,
+    fixed: dict[str, Any] | None = None,
 ) -> Fit:
     """The parameters of a model by its lists for these exams (EXAM_COLUMNS), with NDCG@k and its companions.
 
-    `tables`: folder of item tables by `night`.  `until`: by this reading of time.monotonic() the search should end.
-    Without any exam the model keeps its first guess.
+    `tables`: folder of item tables by `night`.  `until`: by this reading of time.monotonic() the search should end.  `fixed`:
+    parameters that are not to be fitted.  Without any exam the model keeps its first guess.
     """
     cls = model_class(name)
+    grid = with_fixed(cls.grid(setting), fixed or {})
     with Exams.open(exams, tables, rules, k, until) as replay:
         if not replay.n_lists:
             log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)
-            return Fit(cls.grid(setting)[0], [])
-        found = cls.fit(setting, replay)
+            return Fit(grid[0], [])
+        found = grid_search(cls, grid, replay) if fixed else cls.fit(setting, replay)
         return replace(found, metrics=replay.metrics_of(name, found.params))
 
 
@@ -170,7 +172,7 @@ class Exams:
     def metrics_of(self, name: str, params: dict[str, Any]) -> dict[str, float]:
         """ndcg, recall, hr and mrr @k of one parameter set, and the number of lists."""
         sums = self._sums(partial(_metric_sums, name, params))
-        names = list(metrics_of_hits(np.zeros((1, self.k), bool), np.ones(1)))
+        names = list(metrics_of_hits(np.zeros((1, self.k), bool), np.ones(1, int)))
         return {n: round(float(s / self.n_lists), 6) for n, s in zip(names, sums, strict=True)} | {"lists": float(self.n_lists)}
 
     def _sums(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:

@@ -82,6 +82,21 @@ class Fit:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+class SettingError(ValueError):
+    """A parameter is held fixed that the model does not have."""
+
+
+def with_fixed(grid: list[dict[str, Any]], fixed: dict[str, Any]) -> list[dict[str, Any]]:
+    """The grid with some parameters held fixed, each set once."""
+    if unknown := sorted(set(fixed) - set(grid[0])):
+        raise SettingError(f"no such parameter: {', '.join(unknown)}; the model has {', '.join(grid[0])}")
+    out: list[dict[str, Any]] = []
+    for params in grid:
+        if {**params, **fixed} not in out:
+            out.append({**params, **fixed})
+    return out
+
+
 def grid_search(cls: type[Model], grid: list[dict[str, Any]], replay: Replay) -> Fit:
     """The best of a grid, the earlier of equals; when time runs out, of what was tried so far."""
     tried: list[tuple[dict[str, Any], float]] = []
