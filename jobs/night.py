@@ -12,31 +12,123 @@ content hash; `--refresh` takes what arrived since as a new attempt.  Exit codes
 from __future__ import annotations
 
 import argparse
-import os
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from recs.clock import Night, parse_date, parse_instant
-from recs.config import Config
-from recs.jobs import derive, generate, ingest, item_tables, publish, recommend, train
-from recs.jobs._cli import BAD_INPUT, HELD, RunRecord, _typed, code_version, load, parser, run_job
+from recs.clock import Night, parse_date, parse_instant, parse_zone
+from recs.config import Config, ConfigError
+from recs.etl.news import State
+from recs.generate import GenerateConfig, generate, make_config
+from recs.jobs import derive, ingest, item_tables, publish, recommend, train
+from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
 from recs.report.night import summary
 from recs.report.progress import Steps
-from recs.schemas import ALL_TABLES, BATCHES
+from recs.serve import nights
+from recs.serve.publish import Decision
 from recs.session import start
 from recs.tables import Lake, lease
 
 
+def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> Decision:
+    """One night from raw files to a decision; `steps` times and shows each step."""
+    spark = lake.spark
+    night = _night(config, args)
+    source = _source(lake, config, args, night, steps)
+    with steps("ingest") as counts:
+        counts.update(ingest.run(spark, lake, config, *source, now=args.now).counts())
+    attempt = nights.plan(lake, night, config.lists.name, config_hash=config.hash, code_version=code_version(), refresh=args.refresh)
+    derived = derive.bring(lake, config, attempt.night.as_of, attempt.max_batch, steps)
+    with steps("train") as counts:
+        model = train.champion(lake, config, derived, attempt, anew=args.train)
+        counts.update(model.counts())
+    with steps("item_tables") as counts:
+        state = State(attempt.night.as_of_us, attempt.max_batch)
+        tables = item_tables.run(spark, lake, config, attempt.night.as_of, model.needs, derived=derived, state=state)
+        counts.update(items=tables.n_items, kinds=len(tables.kinds))
+    with steps("recommend") as counts:
+        attempt, staged = recommend.run(
+            spark, lake, config, attempt, model_path=model.path, model_version=model.version, model_hash=model.row["content_hash"],
+            tables_path=tables.path, derived=derived, changed_only=args.changed_only,
+        )
+        counts.update(staged)
+    with steps("publish") as counts:
+        decision = publish.run(spark, lake, config, attempt, derived=derived, wait_s=args.wait)
+        counts.update(lists=decision.content.n_lists, rows=decision.content.n_rows)
+    return decision
+
+
+def _night(config: Config, args: argparse.Namespace) -> Night:
+    """The night asked for; by default today's in the configured zone, for the generated log the one that follows it."""
+    run_date = args.run_date or (_demo(config).end_date + timedelta(days=1) if _is_demo(config, args) else _today(config))
+    return Night.of(run_date, config.clock.zone, config.clock.lead)
+
+
+def _today(config: Config) -> date:
+    return datetime.now(parse_zone(config.clock.zone)).date()
+
+
+def _is_demo(config: Config, args: argparse.Namespace) -> bool:
+    return config.demo is not None and not args.input
+
+
+def _demo(config: Config) -> GenerateConfig:
+    return make_config(**(config.demo or {}))
+
+
+def _source(lake: Lake, config: Config, args: argparse.Namespace, night: Night, steps: Steps) -> tuple[list[str], list[str], list[str]]:
+    """Raw files of events, items and users; the generated log is made once, kept beside the tables, and read by day of arrival."""
+    if not _is_demo(config, args):
+        if not args.input and not args.run_date:
+            raise ConfigError("name raw files with --input, or a night to run again with --run-date")
+        return args.input, args.items, args.users
+    log = f"{lake.root}/_demo_log"
+    with steps("generate") as counts:
+        counts.update(generate(lake.spark, log, _demo(config)))
+    arrived = [str(p) for p in sorted(Path(log, "events").glob("arrival=*")) if parse_date(p.name.removeprefix("arrival=")) < night.run_date]
+    return arrived, [f"{log}/items"], [f"{log}/users"]
+
+
 def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Flags: where and when; how is the configuration's."""
     p = parser(__doc__, night=True)
-    p.add_argument("--input", nargs="+", default=[], metavar="PATH", help="raw event files, folders or patterns; files already read are skipped")
+    p.add_argument("--input", nargs="+", default=[], metavar="PATH", help="raw event files, folders, globs; files read before are skipped")
     p.add_argument("--items", nargs="+", default=[], metavar="PATH", help="raw catalogue files")
     p.add_argument("--users", nargs="+", default=[], metavar="PATH", help="raw user files")
-    p.add_argument("--now", type=_typed(parse_instant), metavar="INSTANT", help="the clock against which future events are refused (default: the real one)")
+    p.add_argument("--now", type=_typed(parse_instant), metavar="INSTANT", help="the batch's clock, for replays (default: the real one)")
     p.add_argument("--refresh", action="store_true", help="a new attempt that knows what arrived since the first")
     p.add_argument("--changed-only", action="store_true", help="score users with new events, carry the others' lists forward")
     p.add_argument("--train", action="store_true", help="fit the models anew even if the champion is fresh")
     p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
     return p.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    args = arguments(argv)
+
+    def body() -> int:
+        config, console = load(args.config), Console()
+        steps, record = Steps(console), RunRecord("night", args.root, config)
+        facts: dict[str, Any] = {"decision": "failed"}
+        try:
+            with lease(args.root, wait_s=args.wait):
+                with steps("start"):
+                    lake = Lake(start("recs night", config.spark), args.root)
+                decision = run(lake, config, args, steps)
+            facts = {"decision": decision.decision, "reason": decision.reason, "content_hash": decision.content.hash}
+        finally:
+            for name, seconds in steps.seconds.items():
+                record.step(name, seconds, **steps.counts[name])
+            record.write(**facts)
+        summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
+        console.print(decision.line, style="green" if decision.is_published else "red", highlight=False)
+        return 0 if decision.is_published else HELD
+
+    return run_job(body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
