@@ -44,7 +44,8 @@ EXPECTED = {
             ("mug", "Mug", None, None),
             ("pot", "Tea pot", None, None),
             ("lid", None, None, None),
-            ("jar", "Jar", None, None),
+            ("jar", "Glass", None, at("2024-03-02")),
+            ("jar", "Jar", at("2024-03-02"), None),
         ],
     ),
     "user_segments": (
@@ -111,9 +112,9 @@ EXPECTED = {
     "why": (
         ("list_name", "user_id", "rank", "title", "reason_code", "evidence_title", "evidence_ts", "evidence_days_ago"),
         [
-            # from 28 February 20:00 to 3 March 07:00 are 3 days and 11 hours; the tea was called so when ann drank it
-            ("main", "ann", 1, "Mug", "neighbour", "Green tea", TEA_DRUNK, 3),
-            ("main", "ann", 2, "Sencha", "repeat", "Green tea", TEA_DRUNK, 3),
+            # from 28 February 05:00 to 3 March 07:00 are 4 days and 2 hours (to the cut: 3); the tea was called so when ann drank it
+            ("main", "ann", 1, "Mug", "neighbour", "Green tea", TEA_DRUNK, 4),
+            ("main", "ann", 2, "Sencha", "repeat", "Green tea", TEA_DRUNK, 4),
             ("main", "ann", 3, None, "taste", None, None, None),
             ("main", "cat", 1, "Sencha", "popular", None, None, None),
             ("main", "cat", 2, "Tea pot", "popular", None, None, None),

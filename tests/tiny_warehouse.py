@@ -23,7 +23,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-TEA_DRUNK = at("2024-02-28 20:00")      # ann, after the catalogue first names tea
+TEA_DRUNK = at("2024-02-28 05:00")      # ann, earlier in the day than lists are used; tea had its first name
 POT_SEEN = at("2024-01-05 09:30")       # bob, before the catalogue first names the pot
 
 LISTS = (
@@ -52,7 +52,8 @@ ITEM_ROWS = (
     ("mug", at("2024-01-01"), "Mug", "kitchen"),
     ("pot", at("2024-02-01"), "Tea pot", "kitchen"),
     ("lid", at("2024-03-02"), None, "kitchen"),             # no title, never met, but listed
-    ("jar", at("2024-03-02"), "Jar", "kitchen"),            # never met, never listed
+    ("jar", at("2024-01-15"), "Glass", "kitchen"),          # never met, never listed
+    ("jar", at("2024-03-02"), "Jar", "kitchen"),
 )
 
 USER_ROWS = (
