@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--users", dest="n_users", type=_count, metavar="N", help="default: by preset and events")
     p.add_argument("--items", dest="n_items", type=_count, metavar="N", help="default: by preset and events")
     p.add_argument("--days", type=int, help="length of the log (default: 90)")
-    p.add_argument("--end", type=_typed(parse_date), metavar="YYYY-MM-DD", help="the log ends at 00:00 UTC of this day (default: 2024-03-31)")
+    p.add_argument("--end", type=_typed(parse_date), metavar="YYYY-MM-DD", help="the log ends at 00:00 UTC of it (default: 2024-03-31)")
     p.add_argument("--seed", type=int, help="another seed, another log (default: 7)")
     p.add_argument("--without", nargs="+", metavar="EFFECT", help=f"effects to switch off: {', '.join(EFFECTS)}")
     p.add_argument("--emphasis", choices=EFFECTS, help="the effect the log is made for: it decides half of the choices")
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dirt-kinds", nargs="+", metavar="KIND", help=f"default: all of {', '.join(DIRT_KINDS)}")
     p.add_argument("--cuts", nargs="+", metavar="INSTANT", help="oracle lists as of these instants (default: one day before the end)")
     p.add_argument("--horizon", type=int, metavar="DAYS", help="the oracle looks this far beyond a cut (default: 1)")
-    p.add_argument("--rollouts", type=int, metavar="N", help="futures the oracle averages over (default: 32)")
+    p.add_argument("--rollouts", type=int, metavar="N", help="futures the oracle averages over (default: 256)")
     return p
 
 

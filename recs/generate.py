@@ -2,7 +2,8 @@
 
     generate(spark, "log", make_config(preset="shop", n_events=60_000, dirt=0.02))
 
-    log/events/arrival=2024-03-30/part-00000.json.gz   JSON lines by the day they arrive: {visitor, item, at, action, seconds, amount, lat, lon}
+    log/events/arrival=2024-03-30/part-00000.json.gz   JSON lines by the day they arrive:
+                                                       {visitor, item, at, action, seconds, amount, lat, lon}
     log/items/  log/users/                             JSON lines with validity intervals
     log/truth/draws/                                   every row with its source and the probability of its item; dirty rows are named
     log/truth/users/  items/  topics/                  what users like and when, items' trend curves, what follows what
@@ -199,5 +200,6 @@ def _write_text(spark: SparkSession, path: str, text: str) -> None:
 
 
 __all__ = [
-    "DIRT_KINDS", "EFFECTS", "PRESETS", "GenerateConfig", "GenerateError", "generate", "make_config", "oracle_lists", "read_manifest", "stats",
+    "DIRT_KINDS", "EFFECTS", "PRESETS", "GenerateConfig", "GenerateError", "generate", "make_config", "oracle_lists", "read_manifest",
+    "stats",
 ]

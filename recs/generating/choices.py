@@ -27,7 +27,8 @@ STOCK = 16
 DUE_HALF, DUE_SPREAD = 0.4, 0.35
 # with rhythm off every item of the stock is as due as any, so that about as many visits are repeats
 DUE_FLAT = 0.25
-TRIES = 4
+TRIES = 12
+MEMORY = 128        # items a user of a `once` preset remembers having met
 # columns of each source, in the order of SOURCES
 POPULAR, INTEREST, THEME, NEAR, GAP, FOLLOW, REPEAT = (
     slice(0, 1), slice(1, 5), slice(5, 7), slice(7, 13), slice(13, 19), slice(19, 22), slice(22, 22 + STOCK))
@@ -44,10 +45,15 @@ class State:
     stock: np.ndarray       # [B, R] distinct items
     stock_t: np.ndarray     # [B, R] when each was met last
     stock_n: np.ndarray     # [B, R] how often
+    met: np.ndarray         # [B, MEMORY] items met, as a ring; no columns where items may be met again
+    n_met: np.ndarray       # [B]
 
     @classmethod
-    def new(cls, n: int) -> State:
-        return cls(np.full(n, -1), np.zeros(n), np.full((n, STOCK), -1), np.full((n, STOCK), -np.inf), np.zeros((n, STOCK)))
+    def new(cls, n: int, once: bool) -> State:
+        return cls(
+            np.full(n, -1), np.zeros(n), np.full((n, STOCK), -1), np.full((n, STOCK), -np.inf), np.zeros((n, STOCK)),
+            np.full((n, MEMORY if once else 0), -1, np.int32), np.zeros(n, np.int64),
+        )
 
     def meet(self, item: np.ndarray, t: np.ndarray) -> None:
         """Take in one visit each, in place; an item that is not in the stock replaces the one met longest ago."""
@@ -57,6 +63,13 @@ class State:
         self.stock_n[lane, place] = np.where(self.stock[lane, place] == item, self.stock_n[lane, place] + 1, 1)
         self.stock[lane, place], self.stock_t[lane, place] = item, t
         self.last[:], self.last_t[:] = item, t
+        if self.met.shape[1]:
+            self.met[lane, self.n_met % MEMORY] = item
+            self.n_met[:] += 1
+
+    def has_met(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """[N] does user `user` remember `item`?"""
+        return (self.met[user] == item[:, None]).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,6 @@ class Draws:
 
     item: np.ndarray
     column: np.ndarray
-    probability: np.ndarray     # of the item, over all columns
 
 
 def mixture(world: World, who: People, state: State, t: np.ndarray, clock: np.ndarray) -> Mixture:
@@ -115,7 +127,10 @@ def _groups(world: World, who: People, here: np.ndarray, weight: np.ndarray) -> 
 
 
 def _leaders(world: World, last: np.ndarray, gap: np.ndarray, slot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leaders [B, 6] of the last item's topic and of its partner, and weights: stay = exp(-gap / time constant) for the topic, the rest for the partner."""
+    """Leaders [B, 6] of the last item's topic and of its partner, and their weights.
+
+    The topic has exp(-gap / its time constant), the partner the rest; with the effect off both have half, whatever the gap.
+    """
     topic = world.items.topic[last]
     both = np.stack([topic, world.topics.partner[topic]], axis=1)
     items = world.leader[slot[:, None], both].reshape(len(last), -1)
@@ -150,7 +165,7 @@ def _scale(weight: np.ndarray, total: float) -> None:
 
 
 def choose(world: World, mix: Mixture, state: State, lane: np.ndarray, nth: np.ndarray) -> Draws:
-    """One item each.  Where the preset says `once`, an item of the stock that is not repeatable is passed over, up to three times."""
+    """One item each.  Where the preset says `once`, an item met before that is not repeatable is passed over, up to eleven times."""
     seed = world.config.seed
     item, column = np.full(len(lane), -1), np.zeros(len(lane), np.int64)
     todo = np.arange(len(lane))
@@ -165,11 +180,11 @@ def choose(world: World, mix: Mixture, state: State, lane: np.ndarray, nth: np.n
         item[grouped] = world.pick(mix.slot[grouped], mix.group[grouped, column[grouped]], v)
         if not world.preset.once:
             break
-        again = (state.stock[todo] == item[todo, None]).any(axis=1) & ~world.items.repeatable[item[todo]]
+        again = state.has_met(todo, item[todo]) & ~world.items.repeatable[item[todo]]
         todo = todo[again]
         if not len(todo):
             break
-    return Draws(item, column, probability(world, mix, item))
+    return Draws(item, column)
 
 
 def probability(world: World, mix: Mixture, item: np.ndarray) -> np.ndarray:

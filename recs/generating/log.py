@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from . import draws as rng
-from .choices import SOURCE_OF_COLUMN, Draws, Mixture, State, walk
+from .choices import SOURCE_OF_COLUMN, Draws, Mixture, State, probability, walk
 from .people import MS, Visits, make_people, miss_chance, visit_times
 from .settings import MATCH, SOURCES, GenerateConfig
 from .world import KM_PER_DEGREE, World
@@ -102,13 +102,13 @@ def choose_all(world: World, number: np.ndarray) -> Chosen:
     people = make_people(world, number)
     visits = visit_times(world, people, number, 0.0, float(world.config.days))
     item, column = np.zeros(len(visits.ms), np.int64), np.zeros(len(visits.ms), np.int64)
-    probability = np.zeros(len(visits.ms))
+    likely = np.zeros(len(visits.ms))
 
-    def seen(visit: np.ndarray, _user: np.ndarray, _mix: Mixture, made: Draws) -> None:
-        item[visit], column[visit], probability[visit] = made.item, made.column, made.probability
+    def seen(visit: np.ndarray, _user: np.ndarray, mix: Mixture, made: Draws) -> None:
+        item[visit], column[visit], likely[visit] = made.item, made.column, probability(world, mix, made.item)
 
-    walk(world, people, State.new(len(number)), visits, number, visits.offsets[:-1], visits.offsets[1:], seen)
-    return Chosen(visits, item, column, probability)
+    walk(world, people, State.new(len(number), world.preset.once), visits, number, visits.offsets[:-1], visits.offsets[1:], seen)
+    return Chosen(visits, item, column, likely)
 
 
 def as_rows(world: World, number: np.ndarray, chosen: Chosen) -> pd.DataFrame:
@@ -128,12 +128,15 @@ def as_rows(world: World, number: np.ndarray, chosen: Chosen) -> pd.DataFrame:
         if k:
             happened = happened & (u(f"chain{k}") < kind.chance * match)
             ms = ms + 1000 + (-1000 * kind.after_s * np.log(u(f"after{k}"))).astype(np.int64)
-        parts.append(pd.DataFrame({"visit": visit[happened], "ms": ms[happened], "event_type": kind.name, "first": k == 0, "priced": kind.value}))
+        facts = {"event_type": kind.name, "first": k == 0, "priced": kind.value}
+        parts.append(pd.DataFrame({"visit": visit[happened], "ms": ms[happened], **facts}))
     if p.miss:
-        parts.append(pd.DataFrame({"visit": visit[missed], "ms": v.ms[missed], "event_type": p.miss.name, "first": False, "priced": False}))
+        facts = {"event_type": p.miss.name, "first": False, "priced": False}
+        parts.append(pd.DataFrame({"visit": visit[missed], "ms": v.ms[missed], **facts}))
     rows = pd.concat(parts, ignore_index=True)
-    own = chosen.item[rows.visit] == number[v.user[rows.visit]] if p.items_are_users else np.zeros(len(rows), bool)   # nobody visits themself
-    rows = rows[(rows.ms < config.days * MS) & ~own]
+    rows = rows[rows.ms < config.days * MS]
+    if p.items_are_users:       # nobody visits themself
+        rows = rows[chosen.item[rows.visit] != number[v.user[rows.visit]]]
     rows = rows.assign(user=v.user[rows.visit]).sort_values(["user", "ms", "visit"], kind="stable", ignore_index=True)
     return _dress(world, number, chosen, rows, match, u)
 

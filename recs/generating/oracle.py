@@ -4,8 +4,14 @@
 
 The state (last item, stock, times) is that of the real log.  From it, every user lives `rollouts` possible futures with the
 same code that made the log; at each of their visits the probabilities of all choices are added up, not only the choice made
-(Rao-Blackwell), so few futures are enough.  Groups are added up as groups and opened at the end: an item outside everybody's
-single columns can only be in a top 20 if it is among the most appealing of its group.
+(Rao-Blackwell).  Groups are added up as groups and opened at the end: an item outside the user's single columns can only be in
+a top 20 if it is among the most appealing of its group.
+
+The number of futures matters: what follows a lucky draw of one future wins a place in the list.  Hits over intensities of the
+lists, and NDCG@10, on a shop log of 20,000 events: 8 futures .70 and .284, 32 .89 and .368, 128 .97 and .391, 512 1.00 and .397.
+With the default of 256 a user and cut cost about a millisecond.
+
+Where the preset says `once`, the intensity of an item counts visits as if those of the same window did not use it up.
 
 A session that is open at the cut is taken as closed: one visit in a hundred.
 """
@@ -22,22 +28,15 @@ from .settings import MATCH, SOURCES, GenerateConfig
 from .world import World
 
 K = 20
+LANES = 32_768      # futures lived at a time: 38 weights of 8 bytes each make 10 MB
 DDL = "cut_us bigint, user_id string, rank int, item_id string, intensity double"
 
 
 def target_chance(config: GenerateConfig) -> np.ndarray:
     """[sources] chance that a visit from this source has an event of a target type."""
-    out = []
-    for source in SOURCES:
-        reach, none = 1.0 - miss_chance(config, source), 1.0
-        chance = 0.0
-        for k, kind in enumerate(config.meaning.kinds):
-            reach *= min(kind.chance * MATCH[source], 1.0) if k else 1.0
-            if kind.target:
-                chance, none = reach, 0.0
-                break       # later kinds of the chain come only after this one
-        out.append(chance if none == 0.0 else 0.0)
-    return np.array(out)
+    first = next(k for k, kind in enumerate(config.meaning.kinds) if kind.target)   # later kinds of the chain come only after this one
+    chances = [kind.chance for kind in config.meaning.kinds[1 : first + 1]]
+    return np.array([(1 - miss_chance(config, s)) * np.prod([min(c * MATCH[s], 1.0) for c in chances]) for s in SOURCES])
 
 
 def block_lists(world: World, number: np.ndarray, eyes: World | None = None) -> pd.DataFrame:
@@ -49,7 +48,7 @@ def block_lists(world: World, number: np.ndarray, eyes: World | None = None) -> 
     config = world.config
     people = make_people(world, number)
     visits = visit_times(world, people, number, 0.0, float(config.days))
-    state, begin, out = State.new(len(number)), visits.offsets[:-1], []
+    state, begin, out = State.new(len(number), world.preset.once), visits.offsets[:-1], []
     for cut in config.cut_times:
         t = (cut - config.start).total_seconds() / 86400
         end = _first_at(visits, t)
@@ -98,12 +97,19 @@ class Tally:
 
 
 def _lists(world: World, people: People, state: State, t: float) -> pd.DataFrame:
+    """The lists as of day `t` of users that stand in `state`; users without a history get none."""
+    known = np.flatnonzero(state.last >= 0)
+    step = max(1, LANES // world.config.rollouts)
+    parts = [_lists_of(world, rows(people, some), rows(state, some), t) for some in np.split(known, range(step, len(known), step))]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _lists_of(world: World, people: People, state: State, t: float) -> pd.DataFrame:
     config = world.config
-    known = np.flatnonzero(state.last >= 0)         # without a history nothing can be recommended to a user
-    lanes = np.repeat(known, config.rollouts)
+    lanes = np.repeat(np.arange(len(people.number)), config.rollouts)
     # the futures' random numbers: named by user, cut and rollout, far from the users' own
     name = rng.hashed(config.seed, "oracle", people.number[lanes], np.full(len(lanes), round(t * 86400)),
-                      np.tile(np.arange(config.rollouts), len(known)))
+                      np.tile(np.arange(config.rollouts), len(people.number)))
     who, now = rows(people, lanes), rows(state, lanes)
     visits = visit_times(world, who, name, t, t + config.horizon)
     chance = target_chance(config)[SOURCE_OF_COLUMN] / config.rollouts
@@ -170,7 +176,7 @@ def _ranked(world: World, people: People, state: State, user: np.ndarray, item: 
     if world.preset.items_are_users:
         allowed &= people.number[user] != item
     if world.preset.once:
-        allowed &= world.items.repeatable[item] | ~(state.stock[user] == item[:, None]).any(axis=1)
+        allowed &= world.items.repeatable[item] | ~state.has_met(user, item)
     user, item, intensity = user[allowed], item[allowed], intensity[allowed]
     order = np.lexsort((item, -intensity, user))
     user, item, intensity = user[order], item[order], intensity[order]

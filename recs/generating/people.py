@@ -122,12 +122,12 @@ def _interests(world: World, number: np.ndarray, segment: np.ndarray) -> dict[st
     preferred = rng.pick_rows(u("preferred").ravel(), world.topics.by_segment, flat).reshape(-1, INTERESTS)
     anyone = rng.pick(u("any"), world.topics.share)
     count = 2 + (3 * rng.uniform(seed, "user.interest.count", number)).astype(int)
-    return dict(
-        interest=np.where(u("from") < 0.6, preferred, anyone),
-        liking=np.where(j < count[:, None], -0.4 * j, -np.inf),
-        drift=np.full((len(number), INTERESTS), 1.3),
-        drift_period=rng.between(u("period"), 25.0, 150.0), drift_phase=2 * np.pi * u("phase"),
-    )
+    return {
+        "interest": np.where(u("from") < 0.6, preferred, anyone),
+        "liking": np.where(j < count[:, None], -0.4 * j, -np.inf),
+        "drift": np.full((len(number), INTERESTS), 1.3),
+        "drift_period": rng.between(u("period"), 25.0, 150.0), "drift_phase": 2 * np.pi * u("phase"),
+    }
 
 
 @lru_cache(maxsize=2)

@@ -60,7 +60,7 @@ class Preset:
     stay: tuple[float, float] = (0.3, 4.0)  # range of the topics' time constants: how long a mood lasts
     repeatable: float = 0.6             # share of the items that are consumed again
     period: tuple[float, float] = (5.0, 40.0)   # range of their periods
-    once: bool = False                  # an item that is not repeatable and was met lately is passed over
+    once: bool = False                  # an item that is not repeatable and was met before is passed over
     miss: Kind | None = None            # what a visit yields instead, more often where the match is bad
     cities: int = 8                     # 1: one town whose cells are neighbourhoods
     placed: bool = False                # items and events have coordinates
@@ -89,7 +89,7 @@ PRESETS: dict[str, Preset] = {
     "news": Preset(
         kinds=(Kind("read", 1), Kind("share", 2, weight=3.0, chance=0.06, after_s=60)),
         shares=_shares(popular=0.24, interest=0.34, gap=0.14, theme=0.14, follow=0.14),
-        events_per_user=60, items_scale=8.0, session_visits=4.0, visit_gap_s=75, dwell_s=50, slot=0.25,
+        events_per_user=60, items_scale=12.0, session_visits=4.0, visit_gap_s=75, dwell_s=50, slot=0.25,
         born_before=4, life=2.5, half_life=0.5, floor=0.05, burst_share=0.1, burst_height=8.0, burst_width=0.3,
         stay=(0.2, 2.0), repeatable=0.0, once=True, time="iso",
     ),
@@ -98,7 +98,8 @@ PRESETS: dict[str, Preset] = {
         kinds=(Kind("play", 1), Kind("like", 2, weight=2.0, chance=0.12, after_s=1500)),
         shares=_shares(popular=0.12, interest=0.24, gap=0.14, theme=0.16, follow=0.30, repeat=0.04),
         events_per_user=40, items_scale=2.2, session_visits=1.8, visit_gap_s=2400, dwell_s=1700, slot=1.0,
-        born_before=150, life=300, half_life=25, floor=0.12, burst_share=0.15, stay=(0.5, 10.0), repeatable=0.15, period=(3.0, 20.0), once=True,
+        born_before=150, life=300, half_life=25, floor=0.12, burst_share=0.15, stay=(0.5, 10.0), repeatable=0.15, period=(3.0, 20.0),
+        once=True,
     ),
     # many short plays in a row, most of them known ones; a track comes back after hours or days
     "music": Preset(
@@ -157,7 +158,7 @@ class GenerateConfig(BaseModel):
     dirt_kinds: tuple[str, ...] = DIRT_KINDS
     cuts: tuple[datetime, ...] = ()                             # oracle lists as of these instants; default: one day before the end
     horizon: int = Field(1, ge=1, le=28)                        # the oracle's window after a cut
-    rollouts: int = Field(32, ge=1, le=4096)                    # continuations the oracle averages over, per user and cut
+    rollouts: int = Field(256, ge=1, le=4096)                   # futures the oracle averages over; few make lucky items win
     compress: bool = True                                       # gzip the raw files
 
     @field_validator("without", "dirt_kinds")
@@ -177,7 +178,7 @@ class GenerateConfig(BaseModel):
     def _cuts_inside(self) -> GenerateConfig:
         for cut in self.cuts:
             if cut.tzinfo is None or not self.start < cut <= self.stop:
-                raise ValueError(f"cut {cut.isoformat()} must have an offset and lie in ({self.start.isoformat()}, {self.stop.isoformat()}]")
+                raise ValueError(f"cut {cut.isoformat()} must have an offset and lie between {self.start:%F} and {self.stop:%F}, 00:00 UTC")
         return self
 
     @model_validator(mode="after")
@@ -230,7 +231,7 @@ class GenerateConfig(BaseModel):
 
     @property
     def shares(self) -> dict[str, float]:
-        """Shares of the sources.  The emphasised effect's source gets half; what an effect that is off would have had goes to the interests."""
+        """Shares of the sources: half for the emphasised effect's; what an effect that is off would have had goes to the interests."""
         shares = dict(self.meaning.shares)
         if source := SOURCE_OF_EFFECT.get(self.emphasis or ""):
             rest = (1 - EMPHASISED) / (1 - shares[source])

@@ -102,8 +102,8 @@ def user_rows(world: World, number: np.ndarray) -> pd.DataFrame:
         "user_id": user_ids(world.config, number), "segment": np.array(SEGMENTS, object)[p.segment],
         "zone": np.array(world.zones, object)[p.zone], "home_cell": p.cell.astype(np.int32), "sessions_per_day": p.activity,
         "join": p.join, "leave": p.leave, "opt_out": p.opt_out, "week": list(p.week), "day": list(p.day),
-        "interest": [list(x[np.isfinite(l)]) for x, l in zip(topics[p.interest], p.liking, strict=True)],
-        **{c: [list(x[np.isfinite(l)]) for x, l in zip(getattr(p, c), p.liking, strict=True)]
+        "interest": [list(x[has]) for x, has in zip(topics[p.interest], np.isfinite(p.liking), strict=True)],
+        **{c: [list(x[has]) for x, has in zip(getattr(p, c), np.isfinite(p.liking), strict=True)]
            for c in ("liking", "drift", "drift_period", "drift_phase")},
         "theme": [list(x) for x in np.array(list(THEMES), object)[p.theme]],
     })
@@ -127,5 +127,6 @@ def item_rows(world: World, number: np.ndarray) -> pd.DataFrame:
 def topic_rows(world: World) -> pd.DataFrame:
     """What is true of topics: columns as in TOPICS; `clock` is the liking by local hour, weekdays then weekends."""
     t = world.topics
-    return pd.DataFrame({"topic": t.path, "share": t.share, "partner": t.path[t.partner], "stay": t.stay, "clock": [list(x) for x in t.clock]})
+    clock = [list(x) for x in t.clock]
+    return pd.DataFrame({"topic": t.path, "share": t.share, "partner": t.path[t.partner], "stay": t.stay, "clock": clock})
 

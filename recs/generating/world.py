@@ -9,7 +9,7 @@ one after another in one ascending array, so that a draw is one binary search:
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -260,7 +260,7 @@ def _group_tables(world: World) -> dict[str, np.ndarray]:
         best = best[np.lexsort((-value[best], world.items.topic[best]))]
         rank = _rank_in(world.items.topic[best])
         leader[s, world.items.topic[best[rank < 3]], rank[rank < 3]] = best[rank < 3]
-    return dict(key=np.concatenate(keys), key_item=np.concatenate(picked), total=total, leader=leader)
+    return {"key": np.concatenate(keys), "key_item": np.concatenate(picked), "total": total, "leader": leader}
 
 
 def _shares_so_far(group: np.ndarray, v: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -293,16 +293,15 @@ def _build(config: GenerateConfig) -> World:
     zones = tuple(dict.fromkeys(c[3] for c in CITIES[: config.meaning.cities]))
     offset, offset_from = _clock(config, zones)
     n_slots = int(np.ceil((config.days + config.horizon) / config.meaning.slot))
-    parts = dict(
+    bare = World(
         config=config, preset=config.meaning, n_slots=n_slots, topics=topics, cells=cells, items=_items(config, topics, cells), zones=zones,
         zone_of_city=np.array([zones.index(c[3]) for c in CITIES[: config.meaning.cities]]), offset=offset, offset_from=offset_from,
-        first_weekday=config.start.weekday(),
+        first_weekday=config.start.weekday(), key=np.empty(0), key_item=np.empty(0, np.int32), total=np.empty((0, 0)), leader=np.empty(0),
     )
-    bare = World(**parts, key=np.empty(0), key_item=np.empty(0, np.int32), total=np.empty((0, 0)), leader=np.empty(0))
     tables = _group_tables(bare)
     if not (tables["total"][:, 0] > 0).all():
         raise GenerateError(f"at times no item of preset {config.preset} is alive: raise n_items above {config.items}")
-    return World(**parts, **tables)
+    return replace(bare, **tables)
 
 
 def build(config: GenerateConfig) -> World:
