@@ -169,7 +169,7 @@ def test_presets_differ_in_rhythm_item_life_repetition_and_event_types():
         per_session = len(v) / ((v.gap.isna()) | (v.gap > 0.25)).sum()
         seen = v.groupby("item")["t"].agg(["min", "max", "size"])
         life = (seen["max"] - seen["min"])[seen["size"] > 3].median()
-        facts[preset] = (v.duplicated(["number", "item"]).mean(), life, per_session, tuple(k.name for k in config.meaning.kinds))
+        facts[preset] = (v.duplicated(["number", "item"]).mean(), life, per_session, (config.meaning.kinds, config.meaning.miss))
     repeats, life, visits_per_session, kinds = ({p: f[i] for p, f in facts.items()} for i in range(4))
     assert repeats["news"] < 0.03 < 0.25 < min(repeats["checkins"], repeats["music"], repeats["social"], repeats["shop"])
     assert life["news"] < 4 < life["ads"] < 20 < 40 < min(life["shop"], life["music"], life["checkins"])
@@ -417,6 +417,7 @@ def test_a_finished_log_is_left_alone_and_other_settings_are_refused(spark, made
         generate(spark, made, make_config(**{**SMALL, "seed": 4}))
 
 
+@pytest.mark.slow
 def test_ingest_finds_what_the_truth_says(spark, made: str, lake):
     from recs.jobs import ingest
 
