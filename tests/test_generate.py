@@ -154,8 +154,9 @@ def test_users_have_daily_and_weekly_rhythms_dormancy_and_segments():
     assert (tops % 4 == people.segment[:, None]).mean() > 0.55          # a segment's favourites; 1/4 by chance
 
 
-def test_no_choice_before_an_item_appears_or_after_it_is_withdrawn():
-    config = make_config(preset="news", n_events=20_000)
+@pytest.mark.parametrize("preset", ["news", "shop"])       # successors that are gone; repeats of what is gone
+def test_no_choice_before_an_item_appears_or_after_it_is_withdrawn(preset: str):
+    config = make_config(preset=preset, n_events=20_000)
     visits, items = visits_of(config), build(config).items
     assert (visits.t >= items.birth[visits["item"]]).all()
     assert (visits.t < items.gone[visits["item"]]).all()
