@@ -113,7 +113,8 @@ def search(
     tried: dict[tuple, tuple[Weights, float]] = {}
 
     def best_of(mixtures: list[Weights]) -> tuple[Weights, float]:
-        new = {_key(m): m for m in mixtures if _key(m) not in tried}
+        # kept without zeros: a component that is not there cannot be dropped again
+        new = {_key(m): {n: w for n, w in m.items() if w} for m in mixtures if _key(m) not in tried}
         if new:
             tried.update({key: (m, float(s)) for (key, m), s in zip(new.items(), mean_ndcg(list(new.values())), strict=True)})
         return max((tried[_key(m)] for m in mixtures), key=lambda found: found[1])
@@ -159,7 +160,6 @@ def _one_per_component(changes: list[Weights]) -> list[Weights]:
 
 def _without_the_idle(best: Weights, score: float, best_of: Callable[[list[Weights]], tuple[Weights, float]]) -> Weights:
     """Drop components, the least useful first, as long as that costs less than `WORTH`."""
-    best = {n: w for n, w in best.items() if w}
     while len(best) > 1:
         fewer, without = best_of([{n: w for n, w in best.items() if n != gone} for gone in best])
         if without < score - WORTH:
