@@ -12,6 +12,7 @@ from rich.console import Console
 
 from recs.clock import parse_date
 from recs.report import show as shown
+from recs.tables import TableError
 
 app = typer.Typer(
     help="Nightly, time-aware recommendations on Spark: event log in, ranked lists per user in Delta tables.",
@@ -63,10 +64,8 @@ def show(
     limit: int = typer.Option(20, help="Rows to show."),
 ) -> None:
     """One user's list, with titles and reasons."""
-    rows, whose = _or_exit(lambda: shown.list_of(root, user_id, list_name, parse_date(run_date) if run_date else None))
-    first = rows.slice(0, 1).to_pylist()[0]
-    title = f"{whose}, {first['run_date']}, as of {first['scored_as_of']:%Y-%m-%d %H:%M} UTC, {first['model_version']}"
-    Console().print(shown.list_grid(rows, title, limit))
+    day = parse_date(run_date) if run_date else None
+    Console().print(_or_exit(lambda: shown.user_grid(root, user_id, list_name, day, limit)))
 
 
 @app.command(rich_help_panel="Looking")
@@ -79,7 +78,7 @@ def _or_exit(read):
     """The answer of `read`, or its refusal as one line and exit code 2."""
     try:
         return read()
-    except ValueError as e:
+    except (ValueError, TableError) as e:
         typer.echo(f"recs: {e}", err=True)
         raise typer.Exit(2) from e
 

@@ -8,18 +8,19 @@ from typing import Any
 from rich.console import Console, Group
 from rich.table import Table as Grid
 
-from .show import ShowError, list_grid, list_of, query
+from .show import ShowError, list_grid, list_of, rows
+from .views import connect
 
 SAMPLE = """
     SELECT user_id FROM recommendations
-    WHERE run_date = DATE '{run_date}' AND list_name = '{list_name}' AND audience = 'user' AND rank = 1
-    ORDER BY sha256(user_id) LIMIT {n}"""
+    WHERE run_date = $run_date AND list_name = $list_name AND audience = 'user' AND rank = 1
+    ORDER BY md5(user_id) LIMIT $n"""
 # somebody the night made no list for: the segment's list is what this user gets
 DORMANT = """
-    SELECT u.user_id FROM users u
-    LEFT JOIN recommendations r ON r.user_id = u.user_id AND r.audience = 'user' AND r.run_date = DATE '{run_date}'
-    WHERE u.valid_to IS NULL AND NOT u.opt_out AND r.user_id IS NULL
-    ORDER BY sha256(u.user_id) LIMIT 1"""
+    SELECT user_id FROM user_segments
+    WHERE segment_until IS NULL AND NOT opt_out AND user_id NOT IN (
+        SELECT user_id FROM recommendations WHERE run_date = $run_date AND list_name = $list_name AND audience = 'user')
+    ORDER BY md5(user_id) LIMIT 1"""
 
 
 def audit_grid(checks: dict[str, dict[str, Any]]) -> Grid:
@@ -35,17 +36,16 @@ def audit_grid(checks: dict[str, dict[str, Any]]) -> Grid:
 
 def sample_lists(root: str | Path, run_date: date, list_name: str, n_own: int = 2, limit: int = 5) -> list[Grid]:
     """Lists of `n_own` active users and of one dormant one, picked by a hash so that the same users show up every night."""
-    where = {"run_date": run_date.isoformat(), "list_name": list_name}
-    users = query(root, SAMPLE.format(n=n_own, **where), "recommendations")["user_id"].to_pylist()
-    users += query(root, DORMANT.format(**where), "recommendations", "users")["user_id"].to_pylist()
+    con, night = connect(root), {"run_date": run_date, "list_name": list_name}
+    users = [r["user_id"] for r in rows(con, SAMPLE, n=n_own, **night) + rows(con, DORMANT, **night)]
     grids = []
     for user in users:
         try:
-            rows, whose = list_of(root, user, list_name, run_date)
+            listed, whose = list_of(con, user, list_name, run_date)
         except ShowError:       # no segment's list either: nothing to show of this user
             continue
-        own = "own list" if whose == "user" else f"dormant, list of {whose}"
-        grids.append(list_grid(rows, f"{user} ({own})", limit))
+        own = "own list" if whose == "user" else f"dormant: list of {whose}"
+        grids.append(list_grid(listed, f"{user} ({own})", limit))
     return grids
 
 
