@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command; prints the counts of the log as JSON."""
     settings = vars(parser().parse_args(argv))
     out = settings.pop("out")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -416,6 +417,14 @@ def test_a_finished_log_is_left_alone_and_other_settings_are_refused(spark, made
     assert counts["events"] == sum(counts["event_types"].values())
     with pytest.raises(GenerateError, match="other settings"):
         generate(spark, made, make_config(**{**SMALL, "seed": 4}))
+
+
+def test_other_cuts_cost_only_the_oracle(spark, made: str, tmp_path: Path):
+    out = str(shutil.copytree(made, tmp_path / "log"))
+    before = {p: p.stat().st_mtime_ns for p in Path(out).rglob("*") if p.is_file() and "oracle" not in str(p) and "manifest" not in str(p)}
+    generate(spark, out, make_config(**SMALL, cuts=("2024-03-25", "2024-03-28")))
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert spark.read.parquet(f"{out}/truth/oracle").select("cut_us").distinct().count() == 2
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ class State:
 
     @classmethod
     def new(cls, n: int, once: bool) -> State:
+        """The state of n users before their first visit."""
         return cls(
             np.full(n, -1), np.zeros(n), np.full((n, STOCK), -1), np.full((n, STOCK), -np.inf), np.zeros((n, STOCK)),
             np.full((n, MEMORY if once else 0), -1, np.int32), np.zeros(n, np.int64),

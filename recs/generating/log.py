@@ -50,6 +50,7 @@ def user_ids(config: GenerateConfig, number: np.ndarray) -> np.ndarray:
 
 
 def item_ids(config: GenerateConfig, number: np.ndarray) -> np.ndarray:
+    """Ids of one width; in a social log those of the users."""
     if config.meaning.items_are_users:
         return user_ids(config, number)
     width = max(5, len(str(config.items)))
@@ -57,15 +58,18 @@ def item_ids(config: GenerateConfig, number: np.ndarray) -> np.ndarray:
 
 
 def n_bots(config: GenerateConfig) -> int:
+    """As many as the share of bot rows needs, at BOT_ROWS each."""
     rows = config.n_events * dirt_share(config, "bot")
     return int(np.ceil(rows / BOT_ROWS))
 
 
 def dirt_share(config: GenerateConfig, kind: str) -> float:
+    """Rows of this kind per clean row: the kinds asked for share `dirt` evenly."""
     return config.dirt / len(config.dirt_kinds) if kind in config.dirt_kinds else 0.0
 
 
 def user_blocks(config: GenerateConfig) -> int:
+    """Number of blocks of users."""
     return -(-config.users // USERS_PER_BLOCK)
 
 
@@ -75,6 +79,7 @@ def users_of(config: GenerateConfig, block: int) -> np.ndarray:
 
 
 def item_blocks(config: GenerateConfig) -> int:
+    """Number of blocks of items."""
     return -(-config.items // ITEMS_PER_BLOCK)
 
 

@@ -79,6 +79,7 @@ class Tally:
         self.size = 0
 
     def add(self, key: np.ndarray, weight: np.ndarray) -> None:
+        """Count weight for keys; zero weights are left out."""
         used = weight > 0
         self.keys.append(key[used])
         self.weights.append(weight[used])

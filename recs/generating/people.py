@@ -56,6 +56,7 @@ class Visits:
 
     @property
     def t(self) -> np.ndarray:
+        """Instants in days since the log began."""
         return self.ms / MS
 
 
@@ -68,6 +69,7 @@ def rows(of: T, index: np.ndarray | slice) -> T:
 
 
 def make_people(world: World, number: np.ndarray) -> People:
+    """The users with these numbers (0 … users - 1)."""
     c, seed = world.config, world.config.seed
     u = _per_user(seed, number)
     segment = (len(SEGMENTS) * u("segment")).astype(int)
@@ -153,6 +155,7 @@ def rows_per_visit(config: GenerateConfig) -> float:
 
 
 def miss_chance(config: GenerateConfig, source: str) -> float:
+    """Chance that a visit from this source yields the preset's `miss` (a skip) instead of its chain."""
     miss = config.meaning.miss
     return min(miss.chance / MATCH[source], 1.0) if miss else 0.0
 

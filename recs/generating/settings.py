@@ -193,10 +193,12 @@ class GenerateConfig(BaseModel):
 
     @property
     def start(self) -> datetime:
+        """Day 0, 00:00 UTC."""
         return self.stop - timedelta(days=self.days)
 
     @property
     def stop(self) -> datetime:
+        """00:00 UTC of `end`; no event at or after it."""
         return datetime.combine(self.end, time(), UTC)
 
     @property
@@ -214,19 +216,23 @@ class GenerateConfig(BaseModel):
 
     @property
     def users(self) -> int:
+        """Number of users."""
         return self.n_users or max(30, round(self.n_events / self.meaning.events_per_user))
 
     @property
     def items(self) -> int:
+        """Number of items."""
         if self.meaning.items_are_users:
             return self.users
         return self.n_items or max(120, round(self.meaning.items_scale * self.n_events**0.55))
 
     @property
     def cut_times(self) -> tuple[datetime, ...]:
+        """The oracle's cuts, ascending."""
         return tuple(sorted(set(self.cuts))) or (self.stop - timedelta(days=1),)
 
     def has(self, effect: str) -> bool:
+        """Is the effect on?"""
         return effect not in self.without
 
     @property

@@ -81,6 +81,8 @@ class Items:
 
 @dataclass(frozen=True)
 class World:
+    """Every item and topic of a log as arrays: a pure function of the settings, the same on every worker."""
+
     config: GenerateConfig
     preset: Preset
     n_slots: int
@@ -99,10 +101,12 @@ class World:
 
     @property
     def n_topics(self) -> int:
+        """Number of topics."""
         return len(self.topics.top)
 
     @property
     def n_groups(self) -> int:
+        """Number of groups whose appeal is totalled: topics, themes, cells."""
         return self.total.shape[1]
 
     def groups_of(self, item: np.ndarray) -> np.ndarray:
@@ -111,9 +115,11 @@ class World:
         return np.stack([np.zeros_like(item), 1 + i.topic[item], 1 + k + i.theme[item], 1 + k + N_THEMES + i.cell[item]], axis=-1)
 
     def slot(self, t: np.ndarray) -> np.ndarray:
+        """Slot of a time in days; what lies beyond the last slot counts as the last."""
         return np.clip((t / self.preset.slot).astype(np.int64), 0, self.n_slots - 1)
 
     def alive(self, item: np.ndarray, slot: np.ndarray) -> np.ndarray:
+        """May the item be chosen in the slot?"""
         return (self.items.first_slot[item] <= slot) & (slot < self.items.last_slot[item])
 
     def appeal(self, item: np.ndarray, slot: np.ndarray) -> np.ndarray:
