@@ -2,10 +2,9 @@
 
     python benchmarks/stages.py --workdir /tmp/stages --events 100000 1000000 10000000 --out benchmarks/stages.csv
 
-Per size, in a process of its own (so that peak memory is that size's): a generated shop log, then every stage on an empty root, then the same
-stages for the next day, on which about 1 % of the users are active.  Session start is apart.  `users_per_s` of recommend stands beside what a
-plain fp32 matrix product [batch, 64] x [64, items] reaches on the same threads in the same run.  Prints a table and writes CSV rows:
-events, stage, mode (full | night), seconds, events_per_s, peak_mb.
+Per size, in a process of its own (so that peak memory is that size's): a generated shop log, then every stage on an empty root, then
+the same stages for the next day, on which about 1 % of the users are active.  Session start is apart.  Users per second of recommend
+stand beside what a plain fp32 matrix product [batch, 64] x [64, items] reaches in the same run.  Prints lines and writes CSV rows.
 """
 from __future__ import annotations
 
@@ -69,6 +68,7 @@ def matrix_rate(n_items: int, batch: int = 256, width: int = 64, seconds: float 
 
 def measure(events: int, workdir: Path) -> list[dict[str, Any]]:
     """All rows of one size."""
+    from recs.etl.news import State
     from recs.generate import generate, make_config
     from recs.jobs import derive, ingest, item_tables, recommend
     from recs.models import make, model_class
@@ -84,8 +84,9 @@ def measure(events: int, workdir: Path) -> list[dict[str, Any]]:
         began = time.perf_counter()
         result = work()
         seconds = time.perf_counter() - began
-        rows.append(dict(zip(HEAD, (events, stage, mode, round(seconds, 2), round(amount(result) / seconds), unit, memory.take()), strict=True)))
-        print(f"{events:>11,}  {stage:<12} {mode:<6} {seconds:8.1f} s  {rows[-1]['rate_per_s']:>10,} {unit}/s  {rows[-1]['peak_mb']:>6,} MB", flush=True)
+        rate, peak = round(amount(result) / seconds), memory.take()
+        rows.append(dict(zip(HEAD, (events, stage, mode, round(seconds, 2), rate, unit, peak), strict=True)))
+        print(f"{events:>11,}  {stage:<12} {mode:<6} {seconds:8.1f} s  {rate:>10,} {unit}/s  {peak:>6,} MB", flush=True)
         return result
 
     spark = timed("start", "full", lambda: start("stages", config.spark), lambda _: 0)
@@ -107,8 +108,9 @@ def measure(events: int, workdir: Path) -> list[dict[str, Any]]:
         model = make(config.champion, cls.grid(Setting())[0])
         folder = workdir / f"model-{events}"
         model.save(folder)
+        state = State(night.as_of_us, attempt.max_batch)
         tables = timed("item_tables", mode, lambda: item_tables.run(
-            spark, lake, config, night.as_of, cls.needs(model.params), attempt.max_batch, derived), lambda _: events)
+            spark, lake, config, night.as_of, cls.needs(model.params), derived=derived, state=state), lambda _: events)
         _, counts = timed("recommend", mode, lambda: recommend.run(
             spark, lake, config, attempt, model_path=folder, model_version="benchmark", tables_path=tables.path, derived=derived,
             changed_only=mode == "night"), lambda r: r[1]["rows_staged"] // config.lists.k, "users")

@@ -111,6 +111,7 @@ class RunRecord:
         }
 
     def step(self, name: str, seconds: float, **counts: Any) -> None:
+        """Note one step: seconds and counts."""
         self.body["steps"][name] = {"seconds": round(seconds, 2), **counts}
 
     def write(self, **facts: Any) -> None:

@@ -32,6 +32,7 @@ class Plan:
 
     @property
     def old(self) -> State:
+        """The state the table stands at."""
         return State.from_note(self.have)
 
     def stay(self, lake: Lake) -> None:
@@ -39,6 +40,7 @@ class Plan:
         lake.append(lake.read(self.table).limit(0), self.table, self.note)
 
     def counts(self, lake: Lake, **more: int) -> dict[str, Any]:
+        """For the summary: how the table got there, rows written."""
         written = 0 if self.step == "unchanged" else lake.rows_written(self.table)
         return {"step": self.step, **more, "rows_written": written}
 

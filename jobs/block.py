@@ -19,6 +19,7 @@ from recs.tables import Lake, TableError
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command."""
     p = parser(__doc__)
     p.add_argument("item", help="the item’s id")
     p.add_argument("--reason", required=True, help="why, in words; kept in the table")

@@ -31,6 +31,7 @@ class Derived:
     versions: dict[str, int]
 
     def read(self, table: Table):
+        """The rows of a derived table at this state."""
         return self.lake.read(table, self.versions[table.name])
 
 

@@ -87,7 +87,8 @@ def _source(lake: Lake, config: Config, args: argparse.Namespace, night: Night, 
     log = f"{lake.root}/_demo_log"
     with steps("generate") as counts:
         counts.update(generate(lake.spark, log, _demo(config)))
-    arrived = [str(p) for p in sorted(Path(log, "events").glob("arrival=*")) if parse_date(p.name.removeprefix("arrival=")) < night.run_date]
+    days = sorted(Path(log, "events").glob("arrival=*"))
+    arrived = [str(day) for day in days if parse_date(day.name.removeprefix("arrival=")) < night.run_date]
     return arrived, [f"{log}/items"], [f"{log}/users"]
 
 

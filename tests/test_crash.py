@@ -18,7 +18,8 @@ from night_world import bring, config, events, night, write_static  # noqa: E402
 
 from recs.jobs import publish as publish_job  # noqa: E402
 from recs.jobs import recommend as recommend_job  # noqa: E402
-from recs.report.show import query  # noqa: E402
+from recs.report.show import rows  # noqa: E402
+from recs.report.views import connect  # noqa: E402
 from recs.schemas import NIGHTS, RECOMMENDATIONS  # noqa: E402
 from recs.serve import nights  # noqa: E402
 from recs.serve.staging import content  # noqa: E402
@@ -94,7 +95,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.stop.is_set():
-            row = query(self.root, self.sql, "recommendations").to_pylist()[0]
+            row = rows(connect(self.root), self.sql)[0]
             self.seen.add((row["n"], round(row["s"], 6)))
             self.reads += 1
             time.sleep(0.01)

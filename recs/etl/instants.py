@@ -16,6 +16,7 @@ def instant(us: int) -> Column:
 
 
 def date_of_micros(us: int) -> Column:
+    """The UTC date of an instant in microseconds since 1970."""
     return F.date_from_unix_date(F.lit(us // DAY))
 
 

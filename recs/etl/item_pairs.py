@@ -47,6 +47,7 @@ class Plan:
         return cls(n_items, max(1, -(-n_items // blocks)), min(max(1, -(-n_pairs // PAIRS_PER_TASK)), MAX_TASKS))
 
     def span(self, block: int) -> tuple[int, int]:
+        """First and last + 1 row of a block."""
         return block * self.rows, min((block + 1) * self.rows, self.n_items)
 
 

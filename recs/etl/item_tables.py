@@ -63,6 +63,7 @@ class Build:
 
     @property
     def n_items(self) -> int:
+        """Items with a column."""
         return len(self.items)
 
 

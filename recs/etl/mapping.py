@@ -58,6 +58,7 @@ class Arrival:
         return cls(min(LAST_US, micros(now + config.future_slack)), late)
 
     def is_late(self, ts: Column) -> Column:
+        """Is the instant older than the lookback allows?"""
         return F.lit(False) if self.late_before_us is None else F.coalesce(F.unix_micros(ts) < self.late_before_us, F.lit(False))
 
 
@@ -68,10 +69,12 @@ class Expressions:
         self.raw, self.label = raw, label
 
     def column(self, key: str, sql: str) -> Column:
+        """The expression of a key of the mapping, checked against the raw columns."""
         self.type(key, sql)
         return F.expr(sql)
 
     def type(self, key: str, sql: str) -> DataType:
+        """Spark type of an expression over the raw columns.  MappingError names the key when it cannot be resolved."""
         try:
             return self.raw.select(F.expr(sql)).schema[0].dataType
         except (AnalysisException, ParseException) as e:
@@ -79,6 +82,7 @@ class Expressions:
             raise MappingError(f"{self.label}.{key}: `{sql}`: {why}; the raw columns are {', '.join(self.raw.columns)}") from None
 
     def id(self, key: str, sql: str) -> Column:
+        """An id as text, cleaned.  MappingError for floating-point ids."""
         if isinstance(self.type(key, sql), (DoubleType, FloatType)):
             raise MappingError(f"{self.label}.{key}: `{sql}` is a floating-point number, which has no room for ids above 2^53; "
                                f"write try_cast({sql} AS bigint)")

@@ -41,10 +41,12 @@ class State:
 
     @classmethod
     def of(cls, as_of: datetime, max_batch: int) -> State:
+        """From an instant."""
         return cls(micros(as_of), max_batch)
 
     @classmethod
     def from_note(cls, note: dict[str, Any]) -> State:
+        """From the note of a derived table’s commit."""
         return cls(note["as_of_us"], note["max_batch"])
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ from recs.schemas import SESSIONS
 from .instants import instant, millionths, total, utc_date
 from .news import before
 
+
 def _event_intervals(events: DataFrame) -> DataFrame:
     """One interval of no length per event."""
     return events.select(

@@ -45,6 +45,7 @@ class Histories:
 
     @property
     def n_events(self) -> int:
+        """E, events of all users together."""
         return len(self.item)
 
     @property

@@ -58,6 +58,7 @@ class PairKinds:
 
     @property
     def sums(self) -> tuple[str, ...]:
+        """Names of the sums the kinds are made of, each once."""
         return tuple(sorted({self.sum_of(kind) for kind in self.kinds}))
 
     def finish(self, name: str, sums: sp.csr_matrix, first_row: int) -> dict[str, sp.csr_matrix]:

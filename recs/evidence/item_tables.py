@@ -86,13 +86,16 @@ class ItemTables:
 
     @property
     def n_items(self) -> int:
+        """I, items with a column."""
         return self.manifest["n_items"]
 
     @property
     def kinds(self) -> frozenset[str]:
+        """Kinds of neighbours and factors that the folder holds."""
         return frozenset(self.manifest["kinds"])
 
     def array(self, name: str) -> np.ndarray:
+        """One file, memory-mapped.  ArtifactError when the folder does not hold it."""
         try:
             return np.load(self.path / f"{name}.npy", mmap_mode="r")
         except FileNotFoundError as e:
@@ -183,5 +186,6 @@ def verify_files(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of a file, hex."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()

@@ -66,6 +66,7 @@ class PairRules:
 
     @property
     def n_items(self) -> int:
+        """I, items with a column."""
         return len(self.idf)
 
     def column_of(self, item: np.ndarray) -> np.ndarray:

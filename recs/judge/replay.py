@@ -157,13 +157,16 @@ class Exams:
         return int(self._sums(_count)[0])
 
     def enough(self) -> bool:
+        """Is the time for the search over?"""
         return self.until is not None and time.monotonic() > self.until
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
+        """Mean over the lists of what `ask` sums up per question, [P]."""
         # rounded: partial sums arrive in any order, and their last bits must not decide between equals
         return np.round(self._sums(ask) / self.n_lists, 9)
 
     def stage(self, make: Callable[[Question], dict[str, np.ndarray]]) -> Staged:
+        """Keep what `make` computes from every question on the executors’ disks, to be asked many times."""
         from pyspark import StorageLevel
 
         blobs = self.exams.mapInPandas(partial(_stage_on_worker, self.plan, make), "arrays binary")

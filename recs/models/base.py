@@ -107,6 +107,7 @@ class Model(ABC):
         return np.where(columns >= 0, picked, -np.inf).astype(np.float32)
 
     def save(self, path: Path) -> None:
+        """Write `model.json` into the folder; recs.models.load opens it."""
         path.mkdir(parents=True, exist_ok=True)
         (path / "model.json").write_text(json.dumps({"name": self.name, "params": self.params}, indent=1, sort_keys=True))
 

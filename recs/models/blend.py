@@ -39,10 +39,12 @@ class Component:
 
     @property
     def source(self) -> str:
+        """What speaks: popular, new, own, or a kind of item table."""
         return self.name.partition("@")[0]
 
     @property
     def argument(self) -> str:
+        """Its statistic or span; empty when it has none."""
         return self.name.partition("@")[2]
 
     @property
@@ -52,6 +54,7 @@ class Component:
 
     @property
     def reason(self) -> str:
+        """Reason code of items that it carried."""
         by_source = {"popular": "popular", "new": "popular", "own": "repeat", "adopters": "similar_users"}
         return by_source.get(self.source.partition(":")[0], "neighbour")
 
@@ -92,6 +95,7 @@ class Voices:
 
     @property
     def names(self) -> list[str]:
+        """Every component that speaks."""
         return [*self.items, *self.users]
 
     def everywhere(self, name: str, n_users: int) -> np.ndarray:

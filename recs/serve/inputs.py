@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Readable(Protocol):
     """Where `sequences` and `item_hours` of the attempt's state are read: a Lake, or recs.jobs.derive.Derived for a past state."""
 
-    def read(self, table: Table) -> DataFrame: ...
+    def read(self, table: Table) -> DataFrame:
+        """The rows of a table."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,22 @@ class Inputs:
 
     @cached_property
     def sequences(self) -> DataFrame:
+        """Histories at the attempt’s state."""
         return self.derived.read(SEQUENCES)
 
     @cached_property
     def item_hours(self) -> DataFrame:
+        """Item hours at the attempt’s state."""
         return self.derived.read(ITEM_HOURS)
 
     @cached_property
     def events(self) -> DataFrame:
+        """All events; what the attempt may know is filtered where they are used."""
         return self.lake.read(EVENTS)
 
     @cached_property
     def vocabulary(self) -> DataFrame:
+        """Integers of items."""
         return self.lake.read(ITEM_VOCABULARY)
 
     @cached_property
@@ -58,14 +63,17 @@ class Inputs:
 
     @cached_property
     def blocks(self) -> DataFrame:
+        """Blocks in force when the list is used."""
         return hidden.blocks_in_force(self.lake.read(BLOCKS), self.vocabulary, self.attempt)
 
     @cached_property
     def unavailable(self) -> DataFrame:
+        """item_id of items that may not be recommended when the list is used."""
         return hidden.unavailable(self.lake.read(ITEMS), self.vocabulary, self.attempt)
 
     @cached_property
     def catalogue(self) -> DataFrame:
+        """Items as the attempt knows them."""
         return hidden.catalogue(self.lake.read(ITEMS), self.attempt)
 
     @cached_property

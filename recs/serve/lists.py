@@ -42,6 +42,7 @@ class Asked:
     blocked: list[np.ndarray]
 
     def take(self, users: np.ndarray) -> Asked:
+        """Some of the requests."""
         return Asked(self.histories.take(users), self.request_us[users], [self.blocked[u] for u in users])
 
 

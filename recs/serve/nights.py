@@ -47,9 +47,11 @@ class Attempt:
 
     @property
     def name(self) -> str:
+        """For messages."""
         return f"night {self.night.run_date} of list {self.list_name}, attempt {self.number}"
 
     def made_with(self, item_tables: str, model_version: str) -> Attempt:
+        """The attempt with its item tables and model chosen."""
         return replace(self, item_tables=item_tables, model_version=model_version)
 
     def facts(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Recommender:
 
     @property
     def tables(self) -> ItemTables:
+        """The item tables it reads."""
         return self.ready.tables
 
     def recommend(

@@ -51,6 +51,7 @@ class Decision:
 
     @property
     def is_published(self) -> bool:
+        """Do readers see the night?"""
         return self.decision in nights.STANDS
 
     @property
