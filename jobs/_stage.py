@@ -35,14 +35,14 @@ class Plan:
         """The state the table stands at."""
         return State.from_note(self.have)
 
-    def stay(self, lake: Lake) -> None:
-        """Nothing changed, but the table now stands at the wanted state: an empty commit says so."""
-        lake.append(lake.read(self.table).limit(0), self.table, self.note)
-
-    def counts(self, lake: Lake, **more: int) -> dict[str, Any]:
-        """For the summary: how the table got there, rows written."""
-        written = 0 if self.step == "unchanged" else lake.rows_written(self.table)
-        return {"step": self.step, **more, "rows_written": written}
+    def done(self, lake: Lake, **more: int) -> dict[str, Any]:
+        """Counts of the run.  Where nothing had to be written, an empty commit says that the table now stands at the wanted state."""
+        if self.step == "unchanged":
+            return {"step": self.step, "rows_written": 0}
+        if lake.note(self.table) == self.note:
+            return {"step": self.step, **more, "rows_written": lake.rows_written(self.table)}
+        lake.mark(self.table, self.note)
+        return {"step": self.step, **more, "rows_written": 0}
 
 
 def plan(lake: Lake, table: Table, as_of: datetime, max_batch: int, full: bool, **settings: Any) -> Plan:

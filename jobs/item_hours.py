@@ -30,20 +30,18 @@ def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_ba
     gap, types = config.sessions.gap, sorted(config.log.events.event_types)
     way = plan(lake, ITEM_HOURS, as_of, max_batch, full, rule=1, gap=gap, types=types)
     if way.step == "unchanged":
-        return way.counts(lake)
+        return way.done(lake)
     events, users = visible(lake.read(EVENTS), way.wanted), known_users(lake.read(USERS), way.wanted)
     if way.step == "full":
         lake.overwrite(stage.item_hours(events, users, as_of, gap, types).hint("rebalance", "event_date"), ITEM_HOURS, way.note)
-        return way.counts(lake)
+        return way.done(lake)
     days = set(stage.touched_days(new_events(lake.read(EVENTS), way.old, way.wanted)))
     if way.have["users_version"] != way.note["users_version"]:
         days |= set(stage.days_of_changed_segments(events, users_before(lake, way), users))
     if days:
         rows = stage.item_hours(events.where(F.col("event_date").isin(*days)), users, as_of, gap, types).hint("rebalance", "event_date")
         lake.replace(rows, ITEM_HOURS, any_of("event_date", sorted(days)), way.note)
-    else:
-        way.stay(lake)
-    return way.counts(lake, days_rewritten=len(days))
+    return way.done(lake, days_rewritten=len(days))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,15 +35,15 @@ def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_ba
     rule = rule_of(config)
     way = plan(lake, SEQUENCES, as_of, max_batch, full, version=1, **asdict(rule))
     if way.step == "unchanged":
-        return way.counts(lake)
+        return way.done(lake)
     users = known_users(lake.read(USERS), way.wanted)
     if way.step == "full":
         lake.overwrite(stage.sequences(visible(lake.read(EVENTS), way.wanted), users, as_of, rule), SEQUENCES, way.note)
-        return way.counts(lake)
+        return way.done(lake)
     news = new_events(lake.read(EVENTS), way.old, way.wanted)
     changes = stage.changed_sequences(lake.read(SEQUENCES), news, users_before(lake, way), users, rule)
     lake.merge(changes, SEQUENCES, way.note)
-    return way.counts(lake)
+    return way.done(lake)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,11 +29,11 @@ def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_ba
     gap = config.sessions.gap
     way = plan(lake, SESSIONS, as_of, max_batch, full, rule=1, gap=gap)
     if way.step == "unchanged":
-        return way.counts(lake)
+        return way.done(lake)
     events = lake.read(EVENTS)
     if way.step == "full":
         lake.overwrite(stage.sessions(visible(events, way.wanted), gap, as_of).hint("rebalance", "started_date"), SESSIONS, way.note)
-        return way.counts(lake)
+        return way.done(lake)
     news, table = new_events(events, way.old, way.wanted), lake.read(SESSIONS)
     n_new, earliest = news.agg(F.count("*"), F.min(F.unix_micros("ts"))).first()
     since = min(earliest or way.old.as_of_us, way.old.as_of_us)
@@ -42,11 +42,9 @@ def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_ba
         if days := stage.changed_dates(changes):
             rows = stage.rewritten(table, changes, days).hint("rebalance", "started_date")
             lake.replace(rows, SESSIONS, any_of("started_date", days), way.note)
-        else:
-            way.stay(lake)
     finally:
         changes.unpersist()
-    return way.counts(lake, events_new=n_new, days_rewritten=len(days))
+    return way.done(lake, events_new=n_new, days_rewritten=len(days))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -164,6 +164,12 @@ class Lake:
                 .whenMatchedUpdate(set=columns).whenNotMatchedInsert(values=columns).execute()
             )
 
+    def mark(self, table: Table, note: dict[str, Any]) -> None:
+        """A commit that changes no row and carries a note; Delta makes none for an empty append or merge."""
+        said = json.dumps(note, sort_keys=True).replace("\\", "\\\\").replace("'", "\\'")
+        with self._noted(note):
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` SET TBLPROPERTIES ('recs.note' = '{said}')")
+
     def delete(self, table: Table, where: str, note: dict[str, Any]) -> None:
         """Remove the rows that fulfil `where`.  Never with ids in it: Delta writes the predicate into its log."""
         from delta.tables import DeltaTable
