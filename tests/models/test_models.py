@@ -13,6 +13,7 @@ from recs.clock import DAY
 from recs.evidence.histories import Histories
 from recs.models import NAMES, ModelError, load, make, model_class
 from recs.models.base import REASONS, Setting
+from recs.models.profiles import event_weights
 
 CUT = 1000 * DAY
 SETTINGS = (Setting(), Setting(repeats=False), Setting(clock=False))
@@ -127,6 +128,19 @@ def test_popularity_counts_people_and_recent_popularity_forgets(tmp_path: Path):
     nobody, now = Histories.of(cat=[]), np.array([CUT])
     assert make("popularity").retrieve(nobody, now, tables, 3)[0].tolist() == [[0, 1, 2]]
     assert make("recent_popularity", {"stat": "decay_1d"}).retrieve(nobody, now, tables, 3)[0].tolist() == [[1, 2, 0]]
+
+
+def test_of_events_that_speak_alike_the_newest_is_named(tmp_path: Path):
+    ann = [(0, CUT - 3 * DAY), (1, CUT - 2 * DAY), (0, CUT - DAY)]
+    tables = build(tmp_path / "t", pd.DataFrame([(0, i, t) for i, t in ann], columns=["user", "item", "ts"]), CUT)
+    why = make("personal", {"span": "all", "lift": 0.0, "stat": "users_all"}).explain(
+        Histories.of(ann=ann), np.array([CUT]), tables, np.array([[0, 1, -1]]))
+    assert why.event.tolist() == [[2, 1, -1]]
+
+
+def test_a_span_that_is_none_is_named():
+    with pytest.raises(ValueError, match="'7w' is not a span"):
+        event_weights(Histories.of(ann=[(0, 1)]), np.array([CUT]), "7w")
 
 
 def test_personal_by_days_and_by_active_days(tmp_path: Path):
