@@ -12,9 +12,10 @@ from pyspark.sql import functions as F
 
 from recs.etl.news import State, Step, next_step, recipe
 from recs.jobs._cli import RunRecord, load, parser, run_job
-from recs.schemas import BATCHES, USERS, Table
+from recs.schemas import USERS, Table
+from recs.serve import nights
 from recs.session import start
-from recs.tables import Lake, TableError, lease
+from recs.tables import Lake, lease
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -76,7 +77,7 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
         record = RunRecord(name, args.root, config)
         with lease(args.root):
             lake = Lake(start(f"recs {name}", config.spark), args.root)
-            max_batch = args.max_batch if args.max_batch is not None else newest_batch(lake)
+            max_batch = args.max_batch if args.max_batch is not None else nights.newest_batch(lake)
             began = time.monotonic()
             counts = run(lake.spark, lake, config, args.as_of, max_batch, args.full)
         record.step(name, time.monotonic() - began, **counts)
@@ -84,11 +85,3 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
         print(json.dumps({"job": name, "as_of": args.as_of.isoformat(), "max_batch": max_batch, **counts}))
 
     return run_job(body)
-
-
-def newest_batch(lake: Lake) -> int:
-    """Highest finished ingest run."""
-    newest = lake.read(BATCHES).agg(F.max("batch_id")).first()[0]
-    if newest is None:
-        raise TableError(f"{lake.path(BATCHES)} holds no finished ingest run: read a log first (recs ingest --help)")
-    return newest
