@@ -126,12 +126,12 @@ class EventMapping(_Strict):
 
 
 class Lookup(_Strict):
-    """A second file whose columns a table needs: joined (left) where the Spark SQL condition `on` holds."""
+    """A second file whose columns a table needs: joined (left) where the Spark SQL condition `match` holds."""
 
     path: str                       # relative to the folder of the table's own file
     source: SourceFormat
     columns: dict[str, str]         # name -> expression over the second file's columns; the names are usable in the table's expressions
-    on: str
+    match: str      # not `on`: YAML reads that as true
 
 
 class TableMapping(_Strict):

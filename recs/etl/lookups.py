@@ -18,7 +18,7 @@ def with_lookups(raw: DataFrame, files: list[InputFile], mapping: TableMapping, 
         second = read_raw(raw.sparkSession, _lookup_files(raw.sparkSession, files, lookup), lookup.source).frame
         x = Expressions(second, f"{label}.lookups.{i}")
         picked = second.where(~F.col("_malformed")).select(*(x.column(name, sql).alias(name) for name, sql in lookup.columns.items()))
-        raw = raw.join(picked, F.expr(lookup.on), "left")
+        raw = raw.join(picked, F.expr(lookup.match), "left")
     return raw
 
 

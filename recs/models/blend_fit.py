@@ -2,10 +2,12 @@
 
     lists       every (user, earlier night) with something to hit
     pool        per list the best `POOL` items of every component: their f, and which of them were hits
-    search      start from the best of a few plain mixtures; in each round try to drop, halve, double or add every component
-                and take the change (or the two, four, eight best changes together) that gains most NDCG; stop when none gains
+    likely      the weights under which the hits are most likely (softmax over a list's candidates): smooth, so little of it is chance
+    search      start from these or from the best of a few plain mixtures; in each round try to drop, halve, double or add every
+                component and take the change (or the two, four, eight best changes together) that gains most NDCG
 
-A component that gains less than `WORTH` is dropped: few components carry over to the next night better than many.
+A change must gain more than chance gives (`worth`), and a component that gains less is dropped: few components carry over to
+the next night better than many.
 Everything over users happens where the lists lie (recs/judge/replay.py); the search itself sees one mean per mixture.
 
 Shapes: L lists, C candidates of one list, F components, P mixtures.
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from scipy.optimize import nnls
 
 from recs.judge.metrics import discounts
 
@@ -24,8 +27,9 @@ from .blend import voices
 from .fitting import Fit, Question, Replay
 
 POOL = 40           # candidates per component: 15 components make about 300
-WORTH = 5e-4        # NDCG a change must gain; measured differences below .001 did not carry over to later nights
-ROUNDS = 8
+RIDGE = 3.0         # of the likelihood, in lists: a few hundred lists outvote it
+CHANCE = 0.02
+ROUNDS, NEWTON_STEPS = 8, 15
 Weights = dict[str, float]
 MeanNdcg = Callable[[list[Weights]], np.ndarray]    # P mixtures -> [P]
 
@@ -94,6 +98,47 @@ def ndcg_sums(mixtures: np.ndarray, k: int, lists: dict[str, np.ndarray]) -> np.
     return out
 
 
+def likelihood_sums(weights: np.ndarray, lists: dict[str, np.ndarray]) -> np.ndarray:
+    """[1 + F + F F] sums over the lists with a hit: -log likelihood at the weights [F], its gradient and its Hessian, one after another.
+
+    The likelihood of a list is the mean over its hits of the softmax of the scores over its candidates (ListNet with equal shares,
+    Cao et al., ICML 2007); its negative logarithm is convex in the weights.
+    """
+    has = lists["hit"].any(axis=1)
+    f, hit = lists["f"][has].astype(np.float64), lists["hit"][has]
+    score = np.where(lists["there"][has], f @ weights, -np.inf)
+    score -= score.max(axis=1, keepdims=True, initial=0)
+    share = np.exp(score)
+    total = share.sum(axis=1, keepdims=True)
+    share /= total
+    aim = hit / hit.sum(axis=1, keepdims=True)
+    loss = -(np.where(hit, score - np.log(total), 0) * aim).sum()
+    mean = np.einsum("lc,lcf->lf", share, f)
+    gradient = mean.sum(axis=0) - np.einsum("lc,lcf->f", aim, f)
+    weighted = (f * np.sqrt(share)[:, :, None]).reshape(-1, f.shape[2])
+    return np.concatenate([[loss], gradient, (weighted.T @ weighted - mean.T @ mean).ravel()])
+
+
+def most_likely(n_components: int, mean_likelihood: Callable[[np.ndarray], np.ndarray], n_lists: int) -> np.ndarray:
+    """[F] weights of 0 or more with the greatest likelihood less a ridge: Newton steps, each solved as non-negative least squares."""
+    size, ridge = n_components, RIDGE / n_lists
+    weights, best, step = np.zeros(size), None, np.ones(size)
+    for _ in range(NEWTON_STEPS):
+        tried = weights + step
+        found = mean_likelihood(tried)
+        loss = found[0] + ridge * tried @ tried / 2
+        if best is not None and loss > best[0] - 1e-6:
+            if np.abs(step).max() < 0.05:
+                break
+            step = step / 4     # too far
+            continue
+        weights, best = tried, (loss, found[1 : size + 1] + ridge * tried, found[size + 1 :].reshape(size, size) + ridge * np.eye(size))
+        _, gradient, hessian = best
+        root = np.linalg.cholesky(hessian)
+        step = nnls(root.T, np.linalg.solve(root, hessian @ weights - gradient))[0] - weights
+    return weights
+
+
 def fit_weights(setting: Setting, replay: Replay) -> Fit:
     """The blend's weights from earlier nights."""
     names = list(components(setting))
@@ -102,14 +147,26 @@ def fit_weights(setting: Setting, replay: Replay) -> Fit:
     def mean_ndcg(mixtures: list[Weights]) -> np.ndarray:
         return staged.mean(partial(ndcg_sums, np.array([[m.get(n, 0.0) for n in names] for m in mixtures]), replay.k))
 
-    best, tried = search(setting, mean_ndcg, replay.enough)
+    def mean_likelihood(weights: np.ndarray) -> np.ndarray:
+        return staged.mean(partial(likelihood_sums, weights))
+
+    likely = most_likely(len(names), mean_likelihood, replay.n_lists)
+    plausible = {name: round(float(w), 3) for name, w in zip(names, likely, strict=True) if w > 0.01}
+    best, tried = search(setting, mean_ndcg, replay.n_lists, [plausible] if plausible else [], replay.enough)
     return Fit({"weights": best}, [({"weights": weights}, score) for weights, score in tried])
 
 
+def worth(n_lists: int) -> float:
+    """NDCG that a change must gain: a tenth of what one list's NDCG (spread about .25) does to the mean by chance."""
+    return max(5e-4, CHANCE / np.sqrt(n_lists))
+
+
 def search(
-    setting: Setting, mean_ndcg: MeanNdcg, enough: Callable[[], bool] = lambda: False,
+    setting: Setting, mean_ndcg: MeanNdcg, n_lists: int, more_starts: list[Weights] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> tuple[Weights, list[tuple[Weights, float]]]:
     """The best weights found, and every mixture tried with its NDCG.  `enough()`: stop after this round."""
+    least = worth(n_lists)
     tried: dict[tuple, tuple[Weights, float]] = {}
 
     def best_of(mixtures: list[Weights]) -> tuple[Weights, float]:
@@ -119,22 +176,22 @@ def search(
             tried.update({key: (m, float(s)) for (key, m), s in zip(new.items(), mean_ndcg(list(new.values())), strict=True)})
         return max((tried[_key(m)] for m in mixtures), key=lambda found: found[1])
 
-    best, score = best_of(starts(setting))
+    best, score = best_of([*(more_starts or []), *starts(setting)])
     for _ in range(ROUNDS):
         changes = _changes(best, setting)
         best_of([{**best, **change} for change in changes])
         gains = sorted(((tried[_key({**best, **c})][1], number, c) for number, c in enumerate(changes)), key=lambda g: (-g[0], g[1]))
-        useful = _one_per_component([c for gain, _, c in gains if gain > score + WORTH])
+        useful = _one_per_component([c for gain, _, c in gains if gain > score + least])
         together = [{**best, **{n: w for c in useful[:m] for n, w in c.items()}} for m in (1, 2, 4, 8) if m <= len(useful)]
         if not together:
             break
         better, better_score = best_of(together)
-        if better_score <= score + WORTH:
+        if better_score <= score + least:
             break
         best, score = better, better_score
         if enough():
             break
-    return _without_the_idle(best, score, best_of), list(tried.values())
+    return _without_the_idle(best, score, least, best_of), list(tried.values())
 
 
 def _key(weights: Weights) -> tuple:
@@ -158,11 +215,11 @@ def _one_per_component(changes: list[Weights]) -> list[Weights]:
     return list(first.values())
 
 
-def _without_the_idle(best: Weights, score: float, best_of: Callable[[list[Weights]], tuple[Weights, float]]) -> Weights:
-    """Drop components, the least useful first, as long as that costs less than `WORTH`."""
+def _without_the_idle(best: Weights, score: float, least: float, best_of: Callable[[list[Weights]], tuple[Weights, float]]) -> Weights:
+    """Drop components, the least useful first, as long as that costs less than `least`."""
     while len(best) > 1:
         fewer, without = best_of([{n: w for n, w in best.items() if n != gone} for gone in best])
-        if without < score - WORTH:
+        if without < score - least:
             break
         best, score = fewer, max(score, without)
     return best

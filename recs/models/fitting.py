@@ -39,6 +39,7 @@ class Question:
     truth: np.ndarray
     wanted: np.ndarray
     k: int
+    n_lists: int
 
     def hits(self, columns: np.ndarray) -> np.ndarray:
         """[U, K] bool: the items `columns` [U, K] (-1 = none) that came true."""
@@ -59,7 +60,7 @@ class Staged(Protocol):
 
 
 class Replay(Protocol):
-    """Earlier nights with what followed them; lists are `k` long."""
+    """Earlier nights with what followed them; `n_lists` lists, `k` long."""
 
     k: int
 

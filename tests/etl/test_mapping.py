@@ -30,7 +30,8 @@ def mapped(spark, rows, arrival: Arrival | None = None, ddl: str | None = None, 
     mapping = EventMapping(**{**PLAIN, **changes})
     frame = raw(spark, rows, ddl, bad) if ddl else raw(spark, rows, bad=bad)
     events = map_events(frame, mapping, "log", arrival or Arrival())
-    return events.withColumn("ts", F.col("ts").cast("string")).orderBy("position").collect()     # Python has no year 56301
+    as_text = {c: F.col(c).cast("string") for c in ("ts", "event_date")}     # Python has no year 56301
+    return events.withColumns(as_text).orderBy("position").collect()
 
 
 def test_ids(spark):
