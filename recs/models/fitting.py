@@ -39,7 +39,6 @@ class Question:
     truth: np.ndarray
     wanted: np.ndarray
     k: int
-    n_lists: int
 
     def hits(self, columns: np.ndarray) -> np.ndarray:
         """[U, K] bool: the items `columns` [U, K] (-1 = none) that came true."""
@@ -63,6 +62,7 @@ class Replay(Protocol):
     """Earlier nights with what followed them; `n_lists` lists, `k` long."""
 
     k: int
+    n_lists: int
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         """[P] mean over all lists; `ask` gives the sums [P] over the lists of a question and must pickle."""
