@@ -280,7 +280,8 @@ def _header_names(blocks: list[Block], source: SourceFormat) -> list[str]:
 
 
 def _split_header(line: str, separator: str, quote: str) -> list[str]:
-    names = next(csv.reader([line], delimiter=separator, quotechar=quote)) if len(separator) == 1 else line.split(separator)
+    quoted = quote and len(separator) == 1      # Spark's quote "" means that nothing is quoted
+    names = next(csv.reader([line], delimiter=separator, quotechar=quote)) if quoted else line.split(separator)
     return [name.strip() or f"_c{i}" for i, name in enumerate(names)]
 
 
