@@ -86,7 +86,8 @@ def ship(spark: SparkSession, artifact: Artifact) -> Artifact:
         folder = tempfile.mkdtemp(prefix="recs-ship-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         with tarfile.open(Path(folder) / name, "w") as tar:
-            tar.add(artifact.folder, arcname=".")
+            for file in sorted(p for p in Path(artifact.folder).rglob("*") if p.is_file()):     # Hadoop refuses an entry called "."
+                tar.add(file, arcname=file.relative_to(artifact.folder).as_posix())
         context.addArchive(str(Path(folder) / name))
     return Artifact(artifact.folder, artifact.content_hash, name)
 
