@@ -6,7 +6,7 @@ The folder is as splits.py of the outside judge writes it (the truth is not need
 every night in the product, with its own functions: histories and item tables as of earlier cuts inside the fit events, parameters
 fitted on what followed them, then, cut by cut, item tables rebuilt from that night's history and lists made from it.
 
-    nightly, nightly1d      earlier cuts: as many whole horizons before the first cut; tables and histories as of each cut
+    nightly, nightly1d      fitted on earlier cuts, each with a whole horizon before the first cut; tables and histories as of each cut
     gts_last                fitted on the last tenth of the fit events; tables of the fit events, a history and an instant per user
     loo                     fitted on each user's last fit event; the same
 
@@ -149,9 +149,9 @@ class Run:
         events, first_us = self.split.fit_events.persist(), self.split.cuts_us[0]
         histories = self.sequences(events, first_us).persist()
         cuts: list[replay.Cut] = []
-        for back in range(1, self.config.fit.nights + 1):
-            cut_us, before = first_us - back * self.split.horizon_us, time.monotonic()
-            if cuts and self._short_of_time(back):
+        for back in range(self.config.fit.nights):
+            cut_us, before = first_us - self.split.horizon_us - back * self.split.step_us, time.monotonic()
+            if cuts and self._short_of_time():
                 log.warning("fitting on %d earlier nights instead of %d: the budget is short", len(cuts), self.config.fit.nights)
                 break
             path = self.tables(events, histories, cut_us, self.kinds, "fit")
@@ -161,7 +161,7 @@ class Run:
         exams = replay.exams_at_cuts(histories, cuts, list(self.split.event_types.values()))
         return replay.exams_sampled(exams, len(cuts), self.config.fit.max_users), [c.tables for c in cuts]
 
-    def _short_of_time(self, builds_so_far: int) -> bool:
+    def _short_of_time(self) -> bool:
         """Would one more build leave too little for the nights themselves (at a table build each) and the fit (a third)?"""
         nights = len(self.split.nights) if self.refit else 1
         return self.watch.spent_s + self.build_s * (1 + nights) > self.watch.budget_s * 2 / 3

@@ -57,6 +57,11 @@ class SplitFolder:
         self.horizon_us = int(self.meta.get("horizon_days", 1)) * DAY
 
     @property
+    def step_us(self) -> int:
+        """Between two earlier cuts: a day, or two for a week; overlapping windows, since a few weeks of lists are few."""
+        return max(DAY, self.horizon_us * 2 // 7 // DAY * DAY)
+
+    @property
     def nightly(self) -> bool:
         """Are lists wanted for all users at common cuts?  Else each request has an instant of its own."""
         return bool(self.cuts_us)
@@ -139,7 +144,7 @@ class SplitFolder:
         seen = "never" if self.filter_seen else "always"
         tree: dict[str, Any] = {
             "log": log, "lists": {"rules": {"seen": {"default": seen}}}, "sequences": {"max_events": 5000},
-            "fit": {"nights": self._inner_nights(), "horizon": self.horizon_us / MICROS},
+            "fit": {"nights": 7, "horizon": self.horizon_us / MICROS},
         }
         for key, value in overrides.items():
             *sections, last = key.split(".")
@@ -148,10 +153,6 @@ class SplitFolder:
                 node = node.setdefault(section, {})
             node[last] = value
         return Config.model_validate(tree)
-
-    def _inner_nights(self) -> int:
-        """Earlier cuts to fit on: a week of nights, or three weeks of weeks."""
-        return 7 if self.horizon_us <= DAY else 3
 
 
 def whole_hours(us: int) -> int:
