@@ -148,9 +148,13 @@ class Run:
         """Exams and item tables of earlier cuts, the latest first; as many as the budget bears."""
         events, first_us = self.split.fit_events.persist(), self.split.cuts_us[0]
         histories = self.sequences(events, first_us).persist()
+        begins_us = micros(events.agg(F.min("ts")).first()[0])
         cuts: list[replay.Cut] = []
         for back in range(self.config.fit.nights):
             cut_us, before = first_us - self.split.horizon_us - back * self.split.step_us, time.monotonic()
+            if cuts and cut_us < begins_us + self.split.horizon_us:
+                log.warning("fitting on %d earlier nights instead of %d: the log is short", len(cuts), self.config.fit.nights)
+                break
             if cuts and self._short_of_time():
                 log.warning("fitting on %d earlier nights instead of %d: the budget is short", len(cuts), self.config.fit.nights)
                 break

@@ -21,7 +21,7 @@ FIRST_CUT = 100 * DAY_S
 
 
 def log_of(n_users: int = 30, n_items: int = 12) -> pd.DataFrame:
-    """100 days and two nights of a log in which every user keeps to two items, and item z comes up before the first cut."""
+    """Sixty days and two nights of a log in which every user keeps to two items, and item z comes up before the first cut."""
     rng = np.random.default_rng(5)
     rows = [
         (f"u{u:02d}", f"i{(u + int(rng.integers(0, 2))) % n_items:02d}", int(t))
