@@ -114,7 +114,7 @@ def test_a_killed_night_leaves_a_whole_one_and_the_retry_ends_right(world, point
     reader = Reader(world.lake.root, point)
     reader.start()
     killed = start_night(world, point, fault=point)
-    out, err = killed.communicate(timeout=600)
+    out, err = killed.communicate(timeout=1500)
     assert killed.returncode == -9, err[-3000:]
     after = world.lake.version(RECOMMENDATIONS)
     committed = point == "after_commit"
@@ -141,7 +141,7 @@ def test_a_killed_night_leaves_a_whole_one_and_the_retry_ends_right(world, point
 
 def test_of_two_nights_at_once_one_waits_or_stops_with_a_clear_line(world):
     waiting = [start_night(world, "two", wait=500) for _ in range(2)]
-    ends = [p.communicate(timeout=900) for p in waiting]
+    ends = [p.communicate(timeout=1500) for p in waiting]
     assert [p.returncode for p in waiting] == [0, 0], [e[1][-2000:] for e in ends]
     assert len({out.split("DECIDED")[1] for out, _ in ends}) == 1       # the same attempt, the same content
     assert lists(world, "two") == lists(world, "reference")
@@ -150,7 +150,7 @@ def test_of_two_nights_at_once_one_waits_or_stops_with_a_clear_line(world):
 
     with lease(world.lake.root):
         refused = start_night(world, "two")
-        _, err = refused.communicate(timeout=300)
+        _, err = refused.communicate(timeout=900)
     assert refused.returncode == 4
     line = [x for x in err.splitlines() if x.startswith("recs:")]
     assert len(line) == 1
