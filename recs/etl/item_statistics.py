@@ -1,4 +1,4 @@
-"""item_hours, catalogue and vocabulary -> what was known of each item at a cut, one row per item.
+"""item_hours, catalogue and vocabulary -> what was known of each item at some cuts, one row per cut and item.
 
     item_hours rows of a     10:00 (2 day-users)   11:00 (1)   12:00 (4)        cut 12:30
     counted                  10:00                 11:00                        whole hours before the cut only
@@ -8,7 +8,7 @@ Sums of weights are taken over whole numbers, so that they have the same bits in
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,14 +33,20 @@ def exact_sum(x: Column) -> Column:
     return F.sum(high.cast("bigint")) * F.lit(2.0**-20) + F.sum(low.cast("bigint")) * F.lit(2.0**-50)
 
 
-def item_statistics(item_hours: DataFrame, cut_us: int, event_types: Mapping[str, int]) -> DataFrame:
-    """One row per item with a whole hour before the cut: item_id, item_index and the statistics."""
-    whole_hours = (F.col("hour") <= instant(cut_us - HOUR)) & (F.col("event_date") <= date_of_micros(cut_us))
+def at_cuts(frame: DataFrame, cuts_us: Sequence[int]) -> DataFrame:
+    """Every row once per cut, with the column `cut_us`."""
+    return frame.withColumn("cut_us", F.explode(F.array(*(F.lit(int(c)).cast("bigint") for c in cuts_us))))
+
+
+def item_statistics(item_hours: DataFrame, cuts_us: Sequence[int], event_types: Mapping[str, int]) -> DataFrame:
+    """One row per cut and item with a whole hour before it: cut_us, item_id, item_index and the statistics."""
+    last_us, cut = max(cuts_us), F.col("cut_us")
+    read = item_hours.where((F.col("hour") <= instant(last_us - HOUR)) & (F.col("event_date") <= date_of_micros(last_us)))
     hour_us = F.unix_micros("hour")
-    hours = item_hours.where(whole_hours).withColumn("age_h", (F.lit(cut_us) - hour_us) / F.lit(float(HOUR)) - 0.5)
+    hours = at_cuts(read, cuts_us).where(hour_us <= cut - HOUR).withColumn("age_h", (cut - hour_us) / F.lit(float(HOUR)) - 0.5)
 
     def inside(window_h: int | None) -> Column:
-        within = hour_us >= cut_us - window_h * HOUR if window_h else F.lit(True)
+        within = hour_us >= cut - window_h * HOUR if window_h else F.lit(True)
         return F.sum(F.when(within, F.col("n_day_users")).otherwise(0))
 
     def decayed(half_life_h: int) -> Column:
@@ -52,7 +58,7 @@ def item_statistics(item_hours: DataFrame, cut_us: int, event_types: Mapping[str
     events = F.sum("n_events")
     # the mean value of an hour is all that is known of its events; the logarithm bounds what one odd price can do
     mean_value = F.greatest(F.nanvl("value", F.lit(0.0)) / F.col("n_events"), F.lit(0.0))
-    return hours.groupBy("item_id", "item_index").agg(
+    return hours.groupBy("cut_us", "item_id", "item_index").agg(
         *(inside(h).alias(f"users_{name}") for name, h in WINDOWS.items()),
         *(decayed(h).alias(f"decay_{name}") for name, h in HALF_LIVES.items()),
         *((of_type(name) / events).alias(f"type_{code}") for name, code in event_types.items()),
@@ -62,37 +68,42 @@ def item_statistics(item_hours: DataFrame, cut_us: int, event_types: Mapping[str
     )
 
 
-def catalogue_at(items: DataFrame, cut_us: int) -> DataFrame:
-    """What the catalogue said at the cut, one row per item: top-level category and availability in microseconds (NULL = always)."""
-    cut = instant(cut_us)
-    valid = items.where((F.col("valid_from") <= cut) & (F.col("valid_to").isNull() | (F.col("valid_to") > cut)))
+def catalogue_at(items: DataFrame, cuts_us: Sequence[int]) -> DataFrame:
+    """What the catalogue said at each cut, one row per cut and item: top-level category, availability in microseconds (NULL = always)."""
+    cut = F.timestamp_micros("cut_us")
+    held = (F.col("valid_from") <= cut) & (F.col("valid_to").isNull() | (F.col("valid_to") > cut))
     availability = [F.unix_micros(c).alias(c) for c in _AVAILABILITY]
     facts = F.struct(F.substring_index("category", "/", 1).alias("category"), *availability)
-    return valid.groupBy("item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("item_id", "f.*")
+    valid = at_cuts(items, cuts_us).where(held)
+    return valid.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("cut_us", "item_id", "f.*")
 
 
-def withdrawn_at(vocabulary: DataFrame, cut_us: int) -> DataFrame:
-    """Items withdrawn for good by the cut, and when (microseconds); a later tombstone is not known yet."""
+def withdrawn_on(vocabulary: DataFrame) -> pd.Series:
+    """Items withdrawn for good, item_index -> microseconds; few rows."""
     since = F.unix_date("tombstoned_on").cast("bigint") * DAY
-    return vocabulary.select("item_index", since.alias("withdrawn")).where(F.col("withdrawn") <= cut_us)
+    return vocabulary.select("item_index", since.alias("since")).where("since IS NOT NULL").toPandas().set_index("item_index")["since"]
 
 
 def known_items(
-    item_hours: DataFrame, vocabulary: DataFrame, items: DataFrame | None, cut_us: int, event_types: Mapping[str, int]
-) -> pd.DataFrame:
-    """The driver's frame: one row per known item, ascending by id (Python's order of str is that of UTF-8 bytes, as Spark's is).
+    item_hours: DataFrame, vocabulary: DataFrame, items: DataFrame | None, cuts_us: Sequence[int], event_types: Mapping[str, int]
+) -> dict[int, pd.DataFrame]:
+    """The driver's frames, one per cut: a row per known item, ascending by id (Python sorts str as Spark does UTF-8 bytes).
 
     item_id, item_index, statistics, category (None = none), available_from, available_until (int64 microseconds).
     """
-    known = item_statistics(item_hours, cut_us, event_types)
+    known = item_statistics(item_hours, cuts_us, event_types)
     if items is not None:
-        known = known.join(catalogue_at(items, cut_us), "item_id", "left")
+        known = known.join(catalogue_at(items, cuts_us), ["cut_us", "item_id"], "left")
     else:
         known = known.withColumns({"category": F.lit(None).cast("string")} | dict.fromkeys(_AVAILABILITY, F.lit(None).cast("bigint")))
     # NULL is filled in here: on the way to pandas a column of integers with a NULL becomes one of floats
     always = {"available_from": F.lit(-FOREVER_US), "available_until": F.lit(FOREVER_US)}
-    frame = known.withColumns({c: F.coalesce(c, unless) for c, unless in always.items()}).toPandas()
-    gone = withdrawn_at(vocabulary, cut_us).toPandas().set_index("item_index")["withdrawn"]
-    withdrawn = gone.reindex(frame["item_index"], fill_value=FOREVER_US).to_numpy(np.int64)
-    frame["available_until"] = np.minimum(frame["available_until"], withdrawn)
-    return frame.sort_values("item_id", ignore_index=True)
+    every = known.withColumns({c: F.coalesce(c, unless) for c, unless in always.items()}).toPandas()
+    withdrawn = withdrawn_on(vocabulary)
+    return {cut_us: _until_withdrawn(every[every["cut_us"] == cut_us].drop(columns="cut_us"), withdrawn, cut_us) for cut_us in cuts_us}
+
+
+def _until_withdrawn(known: pd.DataFrame, withdrawn: pd.Series, cut_us: int) -> pd.DataFrame:
+    """Items end with their tombstone; one set after the cut is not known yet."""
+    gone = withdrawn[withdrawn <= cut_us].reindex(known["item_index"], fill_value=FOREVER_US).to_numpy(np.int64)
+    return known.assign(available_until=np.minimum(known["available_until"], gone)).sort_values("item_id", ignore_index=True)

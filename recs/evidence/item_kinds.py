@@ -5,6 +5,7 @@
     transitions             transitions             w_ji / (sum_i w_ji + 5)
     adopters[:<half-life>]  adopters:<half-life>    idf_j^2 * votes_ji
     ease:<lambda>           cooc                    EASE, dense
+    ease_near:<lambda>      cooc                    EASE, the greatest weights of each row
     als:<f>:<reg>:<alpha>   -                       item factors, dense
 """
 from __future__ import annotations
@@ -17,8 +18,10 @@ import scipy.sparse as sp
 
 from . import pairs
 
-_ARGUMENTS = {"cooc": (0, 1), "transitions": (0,), "adopters": (0, 1), "ease": (1,), "als": (3,)}   # how many a kind may have
-COUNTS = "ease"     # whole rows of co-occurrence counts: what every EASE is solved from
+# how many arguments a kind may have
+_ARGUMENTS = {"cooc": (0, 1), "transitions": (0,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,), "als": (3,)}
+COUNTS = "counts"   # whole rows of co-occurrence counts: what every EASE is solved from
+SOLVED = ("ease", "ease_near")
 
 
 class KindError(ValueError):
@@ -34,9 +37,14 @@ def parse_kind(kind: str) -> tuple[str, tuple[float, ...]]:
         values = (math.nan,)
     least = 0.0 if name == "cooc" else math.ulp(0.0)
     if len(values) not in _ARGUMENTS.get(name, ()) or not all(least <= v < math.inf for v in values):
-        known = "cooc[:shrink], transitions, adopters[:half-life in days], ease:lambda, als:factors:regularisation:alpha"
+        known = "cooc[:shrink], transitions, adopters[:half-life in days], ease:lambda, ease_near:lambda, als:factors:regularisation:alpha"
         raise KindError(f"no item table is called {kind!r}; there are {known}, with positive numbers")
     return name, values
+
+
+def is_solved(kind: str) -> bool:
+    """Is it a solution of the whole matrix of counts (EASE)?"""
+    return kind.split(":")[0] in SOLVED
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class PairKinds:
         name, args = parse_kind(kind)
         if name == "adopters":
             return f"adopters:{args[0] if args else self.adopter_half_life_d!r}"
-        return "cooc" if name == "ease" else name
+        return "cooc" if name in SOLVED else name
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -64,13 +72,13 @@ class PairKinds:
     def finish(self, name: str, sums: sp.csr_matrix, first_row: int) -> dict[str, sp.csr_matrix]:
         """Rows first_row, first_row + 1, … of one sum [rows, I], whole, as the same rows of the kinds made from it."""
         return {
-            COUNTS if kind.startswith("ease:") else kind: self._rows(kind, sums, first_row)
+            COUNTS if is_solved(kind) else kind: self._rows(kind, sums, first_row)
             for kind in self.kinds if self.sum_of(kind) == name
         }
 
     def _rows(self, kind: str, sums: sp.csr_matrix, first_row: int) -> sp.csr_matrix:
         name, args = parse_kind(kind)
-        if name == "ease":
+        if name in SOLVED:
             return sums
         if name == "cooc":
             weights = pairs.cosine(sums, first_row, self.users_met, *args)

@@ -216,6 +216,18 @@ def top_per_row(m: sp.csr_matrix, k: int) -> sp.csr_matrix:
     return keep_entries(m, keep)
 
 
+def top_of_dense(weights: np.ndarray, k: int) -> sp.csr_matrix:
+    """`top_per_row` of a dense [I, I], a block of rows at a time."""
+    blocks, step = [], max(1, EASE_BLOCK // max(len(weights), 1))
+    for lo in range(0, len(weights), step):
+        block = np.maximum(weights[lo : lo + step], 0)
+        if k < block.shape[1]:      # what is below the k-th of its row cannot stay; ties are settled by top_per_row
+            least = np.partition(block, block.shape[1] - k, axis=1)[:, block.shape[1] - k]
+            block[block < least[:, None]] = 0
+        blocks.append(top_per_row(sp.csr_matrix(block), k))
+    return sp.vstack(blocks, format="csr") if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
+
+
 def ease_weights(counts: np.ndarray, regularisation: float) -> np.ndarray:
     """EASE (Steck, WWW 2019, equation 8): item weights [I, I] float32 from X'X; works inside `counts`, which is lost.
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.spark
 
 CUT = datetime(2024, 3, 31, tzinfo=UTC)
 C = micros(CUT)
-KINDS = ("cooc", "cooc:2", "transitions", "adopters", "adopters:1", "ease:5")
+KINDS = ("cooc", "cooc:2", "transitions", "adopters", "adopters:1", "ease:5", "ease_near:5")
 CONFIG = ItemTableConfig(neighbours=4, max_items_per_user=6, als_iterations=2)
 # item id -> vocabulary integer; "z" is not met before the cut
 VOCABULARY = {"10": 3, "9": 0, "a": 6, "b": 1, "c": 2, "d": 4, "é": 5, "z": 7}
@@ -206,6 +206,28 @@ def test_nothing_but_the_past_changes_a_bit(spark, tables: ItemTables, users, tm
     past = {u: [("a", C - HOUR, "view"), *events] if u == "u00" else events for u, events in users.items()}
     changed = build(spark, tmp_path / "changed", {**past, "u00": sorted(past["u00"], key=lambda e: e[1])})
     assert changed.version != tables.version    # and one event before the cut does
+
+
+def test_many_cuts_at_once_are_the_cuts_one_by_one(spark, users, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cuts = [from_micros(C - days * DAY) for days in (0, 9, 3, 500)]     # nothing happened before the last
+    kinds = ("cooc", "transitions", "adopters:2", "ease:5", "ease_near:5", "als:4:0.1:10")
+    sources = item_tables.Sources(item_hours(spark, users), sequences(spark, users), vocabulary(spark), None, {"view": 1})
+    monkeypatch.setattr(item_tables, "PAIRS_AT_ONCE", 900)      # two rounds
+    together = item_tables.build_at_cuts(sources, {c: tmp_path / f"many-{micros(c)}" for c in cuts}, kinds, CONFIG, max_batch=1)
+    assert [t.cut_us for t in together] == [micros(c) for c in cuts] and [t.n_items for t in together] == [7, 7, 7, 0]
+    for cut, many in zip(cuts, together, strict=True):
+        one = build(spark, tmp_path / f"one-{micros(cut)}", users, kinds=kinds, cut=cut, event_types={"view": 1}, max_batch=1)
+        assert one.manifest["files"] == many.manifest["files"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_near_ease_is_the_best_of_ease(tables: ItemTables):
+    dense, near = tables.dense("ease:5"), tables.neighbours("ease_near:5").toarray()
+    for row in range(tables.n_items):
+        best = np.argsort(-dense[row], kind="stable")[: CONFIG.neighbours]
+        want = np.zeros(tables.n_items, np.float32)
+        want[best] = np.maximum(dense[row, best], 0)
+        np.testing.assert_array_equal(near[row], want)
 
 
 def test_catalogue_and_tombstones_are_those_known_at_the_cut(spark, tmp_path: Path):
