@@ -16,9 +16,9 @@ import numpy as np
 
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
+from recs.evidence.profiles import event_weights, profile, speaking_event
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
-from .profiles import event_weights, profile, speaking_event
 
 ROWS, COLUMNS = 64, 2048     # of every matrix product: fixed, since BLAS may add up in another order when a shape changes
 

@@ -22,13 +22,13 @@ import scipy.sparse as sp
 
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
+from recs.evidence.profiles import dense_block, event_weights, own_event, profile, shares, speaking_event
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 from .ease import times_dense
 from .fitting import Fit, Replay
 from .item_to_item import links_of
 from .popularity import popularity_of
-from .profiles import dense_block, event_weights, own_event, profile, shares, speaking_event
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import scipy.sparse as sp
 
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
+from recs.evidence.profiles import Links, dense_block, event_weights, own_event, profile, shares, speaking_event
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 from .popularity import popularity_of
-from .profiles import Links, dense_block, event_weights, own_event, profile, shares, speaking_event
 
 
 def links_of(tables: ItemTables, kind: str) -> Links:

@@ -15,10 +15,10 @@ import numpy as np
 
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
+from recs.evidence.profiles import dense_block, event_weights, own_event, profile
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 from .popularity import popularity_of
-from .profiles import dense_block, event_weights, own_event, profile
 
 
 class Personal(Model):

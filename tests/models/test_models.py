@@ -13,7 +13,7 @@ from recs.clock import DAY
 from recs.evidence.histories import Histories
 from recs.models import NAMES, ModelError, load, make, model_class
 from recs.models.base import REASONS, Setting
-from recs.models.profiles import event_weights
+from recs.evidence.profiles import event_weights
 
 CUT = 1000 * DAY
 SETTINGS = (Setting(), Setting(repeats=False), Setting(clock=False))
