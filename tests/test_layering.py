@@ -14,6 +14,7 @@ FORBIDDEN = {
     "recs/evidence": {"pyspark", "delta", "torch", "recs.tables", "recs.etl", "recs.serve"},
     "recs/models": {"pyspark", "delta", "recs.tables", "recs.etl", "recs.serve"},
     "recs/etl": {"torch", "delta", "recs.models", "recs.serve"},
+    "recs/nn": {"pyspark", "delta", "recs.tables", "recs.etl", "recs.serve", "recs.models"},
     "recs/serve": {"recs.etl", "petastorm"},
     "jobs": {"torch", "petastorm", "transformers", "delta", "airflow"},
     "airflow_dags": {"recs", "pyspark", "torch"},

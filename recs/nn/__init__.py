@@ -1,0 +1,1 @@
+"""Torch: what networks are trained from, how, and the networks (`zoo`).  No Spark, no Delta here."""

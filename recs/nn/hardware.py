@@ -1,0 +1,66 @@
+"""Which device and which precision: the hardware is asked, because machines differ by a factor of a hundred.
+
+bf16 on a CPU pays with AMX or AVX512_BF16 (339 against 98 GFLOP/s seen); without them it is emulated (0.6 against 67 seen), and
+one product of large matrices would take minutes.  So the flags are asked first, and then a short race says whether it pays.
+"""
+from __future__ import annotations
+
+import time
+
+import torch
+
+from recs.nn.settings import TrainConfig
+
+
+def pick_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
+    """The configured device; `auto` is this rank's GPU where there is one."""
+    if config.device != "auto":
+        return torch.device(config.device)
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def pick_precision(config: TrainConfig, device: torch.device) -> str:
+    """`fp32` or `bf16`."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if fast_at_bf16(device) else "fp32"
+
+
+def fast_at_bf16(device: torch.device) -> bool:
+    """Does bf16 pay here?  CUDA from compute capability 8 (Ampere) on; CPUs that have it and win a race of 50 ms."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu" or not (_cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported")):
+        return False
+    return _products_per_s(torch.bfloat16) > 1.2 * _products_per_s(torch.float32)
+
+
+def _cpu_has(flag: str) -> bool:
+    return bool(getattr(torch.cpu, flag, lambda: False)())     # private, and not in every build
+
+
+def _products_per_s(dtype: torch.dtype, size: int = 256, seconds: float = 0.02) -> float:
+    a = torch.ones(size, size, dtype=dtype)
+    a @ a                       # the first one prepares
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        a @ a
+        done += 1
+    return done / (time.perf_counter() - started)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, repeats: int = 4) -> float:
+    """Floating-point operations per second of a matrix product: the yardstick that training speed is a share of."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    a @ a
+    _finish(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        a @ a
+    _finish(device)
+    return 2 * size**3 * repeats / (time.perf_counter() - started)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

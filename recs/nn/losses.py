@@ -1,0 +1,108 @@
+"""Losses, each with its source.  All work in float32 whatever comes in, and return the mean over examples.
+
+Shapes: N examples (a position of a sequence, or a list), D dimensions, I items of the catalogue, S sampled negatives, C candidates
+of a list.  `labels` are gains >= 0; `mask` is true where there is a candidate.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def catalogue_softmax(states: Tensor, table: Tensor, targets: Tensor, rows_at_once: int = 4096) -> Tensor:
+    """Cross-entropy of `targets` [N] under softmax over all rows of `table` [I, D], logits `states` [N, D] · table.
+
+    The logits of `rows_at_once` examples exist at a time (4,096 x 12,000 items: 200 MB), and are computed again on the way back.
+    """
+    def of(some: Tensor, wanted: Tensor) -> Tensor:
+        return F.cross_entropy((some @ table.T).float(), wanted, reduction="sum")
+
+    if len(states) <= rows_at_once:
+        return of(states, targets) / len(states)
+    pieces = zip(states.split(rows_at_once), targets.split(rows_at_once), strict=True)
+    return torch.stack([checkpoint(of, *piece, use_reentrant=False) for piece in pieces]).sum() / len(states)
+
+
+def sampled_softmax(positive: Tensor, negatives: Tensor, log_q: Tensor, hit: Tensor, log_q_positive: Tensor | None = None) -> Tensor:
+    """Cross-entropy under a softmax whose denominator is estimated from S negatives drawn with replacement from q.
+
+    Bengio and Senécal, "Adaptive importance sampling" (2008); the correction by log q as in Yi et al., RecSys 2019.  With the
+    target's own term exact and the others weighted by 1 / (S q'), q' = q without the target,
+
+        -s+ + log( exp s+  +  1/S' · sum over negatives that are not the target of exp(s - log q') )
+
+    so that the estimate of the denominator is unbiased, and S -> infinity gives the full softmax.
+
+    positive [N]; negatives [N, S] logits; log_q [S] or [N, S] of the negatives; hit [N, S]: this negative is the target; log_q_positive
+    [N] (default: log q is so small that q' = q).
+    """
+    positive, negatives = positive.float(), negatives.float()
+    log_q = log_q.float().expand_as(negatives)
+    if log_q_positive is not None:
+        log_q = log_q - torch.log1p(-log_q_positive.float().exp()).unsqueeze(1)
+    drawn = (~hit).sum(dim=1, keepdim=True).clamp(min=1)
+    others = (negatives - log_q - drawn.log()).masked_fill(hit, -math.inf)
+    return (torch.logsumexp(torch.cat([positive.unsqueeze(1), others], dim=1), dim=1) - positive).mean()
+
+
+def gbce(positive: Tensor, negatives: Tensor, n_items: int, t: float = 0.75) -> Tensor:
+    """Generalised binary cross-entropy (Petrov and Macdonald, gSASRec, RecSys 2023): corrects the overconfidence of few negatives.
+
+        -1/(S + 1) · ( beta · log sigmoid(s+)  +  sum log(1 - sigmoid(s-)) ),   beta = a (t (1 - 1/a) + 1/a),  a = S / (I - 1)
+
+    t = 0 is plain BCE with negatives (beta 1); t = 1 is fully calibrated (beta = a).  positive [N], negatives [N, S].
+    """
+    s = negatives.shape[1]
+    a = s / (n_items - 1)
+    beta = a * (t * (1 - 1 / a) + 1 / a)
+    each = beta * F.logsigmoid(positive.float()) + F.logsigmoid(-negatives.float()).sum(dim=1)
+    return -(each / (s + 1)).mean()
+
+
+def listwise_softmax(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """ListNet's top-one cross-entropy (Cao et al., ICML 2007) with the labels' shares as the wanted distribution.
+
+        - sum over candidates of  label / (sum of labels) · log softmax(score)
+
+    [N, C] each.  Mean over the lists that have a label; lists without one say nothing.
+    """
+    labels = labels.float().masked_fill(~mask, 0.0)
+    total = labels.sum(dim=1, keepdim=True)
+    log_p = F.log_softmax(scores.float().masked_fill(~mask, -1e9), dim=1)     # -1e9: a masked candidate has no share, and 0 · it is 0
+    each = -(labels / total.clamp(min=1e-12) * log_p).sum(dim=1)
+    return each.sum() / (total > 0).sum().clamp(min=1)
+
+
+def lambda_rank(scores: Tensor, labels: Tensor, mask: Tensor, k: int = 10, sigma: float = 1.0) -> Tensor:
+    """LambdaRank (Burges, "From RankNet to LambdaRank to LambdaMART", 2010): pairwise logistic loss, each pair weighted by what
+    swapping it in the present order would change in NDCG@k.
+
+        sum over pairs with label i > label j of  |dNDCG(i, j)| · log(1 + exp(-sigma (s_i - s_j)))
+
+    [N, C] each; gains are the labels themselves; pairs with both ranks beyond k weigh nothing.  The weights carry no gradient.
+    Needs N · C · C floats a few times (128 lists of 128: 8 MB each).  Mean over the lists that have a label.
+    """
+    scores = scores.float()
+    labels = labels.float().masked_fill(~mask, 0.0)
+    ranks = ranks_of(scores.detach(), mask)                                     # [N, C] from 0
+    discount = torch.where(ranks < k, 1 / torch.log2(ranks + 2.0), 0.0)
+    best = labels.sort(dim=1, descending=True).values[:, :k]
+    ideal = (best / torch.log2(torch.arange(best.shape[1], device=best.device) + 2.0)).sum(dim=1)
+    gain = labels.unsqueeze(2) - labels.unsqueeze(1)                            # [N, C, C] of i over j
+    change = (gain * (discount.unsqueeze(2) - discount.unsqueeze(1))).abs() / ideal.clamp(min=1e-12).view(-1, 1, 1)
+    pairs = (gain > 0) & mask.unsqueeze(1) & mask.unsqueeze(2)
+    apart = scores.unsqueeze(2) - scores.unsqueeze(1)
+    each = (F.softplus(-sigma * apart) * change * pairs).sum(dim=(1, 2))
+    return each.sum() / (ideal > 0).sum().clamp(min=1)
+
+
+def ranks_of(scores: Tensor, mask: Tensor) -> Tensor:
+    """[N, C] rank of every candidate from 0, ties by position; what is masked or no number comes last."""
+    clean = torch.where(mask & torch.isfinite(scores), scores, -math.inf)
+    order = clean.sort(dim=1, descending=True, stable=True).indices
+    places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)

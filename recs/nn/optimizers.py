@@ -1,0 +1,45 @@
+"""What moves the weights: AdamW (Loshchilov and Hutter, ICLR 2019) or SGD, and the course of the learning rate.
+
+Weight decay pulls matrices only: not norms and biases, and not embeddings unless told (a rare item's row would be pulled to zero
+at every step and trained at few).
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from recs.nn.settings import TrainConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The configured optimizer over all trained parameters."""
+    decayed, rest = decay_groups(model, config.decay_embeddings)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = [g for g in groups if g["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def decay_groups(model: nn.Module, embeddings: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(with, without) weight decay; each parameter once, in the order of `named_parameters`."""
+    tables = {id(p) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
+    decayed, rest = [], []
+    for p in model.parameters():
+        if p.requires_grad:
+            (decayed if p.ndim >= 2 and (embeddings or id(p) not in tables) else rest).append(p)
+    return decayed, rest
+
+
+def lr_at(step: int, steps: int, config: TrainConfig) -> float:
+    """Learning rate of optimizer step `step` of `steps`: linear warm-up, then down to `lr_end` × lr at the last."""
+    warmup = config.warmup if config.warmup >= 1 else config.warmup * steps
+    if step < warmup:
+        return config.lr * (step + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return config.lr
+    way = min(1.0, (step - warmup) / max(1.0, steps - 1 - warmup))
+    left = 1 - way if config.schedule == "linear" else (1 + math.cos(math.pi * way)) / 2
+    return config.lr * (config.lr_end + (1 - config.lr_end) * left)
