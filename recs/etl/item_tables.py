@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 _COUNTS_FILE = "counts.partial.npy"     # dense co-occurrence, while EASE is solved from it
 ROWS_AT_ONCE = 1 << 20      # items x cuts that share their jobs: the driver holds a row each (300 MB)
-PAIRS_AT_ONCE = 1 << 27     # pairs of one round of cuts: at most 1.5 GB of partial sums on the executors' disks
+PAIRS_AT_ONCE = 1 << 24     # pairs of one round of cuts: at most 200 MB of partial sums per kind on the executors
 CELLS_AT_ONCE = 1 << 28     # of counts for EASE: at most 2 GB on the driver's disk for a while
 _NOT_STATISTICS = ["item_id", "item_index", "category", "available_from", "available_until"]
 

@@ -1,6 +1,6 @@
 """What a user's history says through the item x item tables: neighbours, transitions, votes of recent adopters, EASE.
 
-    voice           kind of table and span of the profile, `adopters:3@all`: the newest distinct items, all alike, times the table
+    voice           kind of table and span of the profile, `adopters:30@all`: the newest distinct items, all alike, times the table
     matrices        [U, I] sparse, one per voice
     at pairs        log1p of a thousand times the value; the value as a share of the user's greatest; log1p of its rank
 
@@ -20,7 +20,7 @@ from .profiles import profile, shares
 
 # kinds of item tables x spans of the profile; what needs a clock is marked by the span's unit
 VOICES = (
-    "ease_near:300@all", "ease_near:300@14d", "cooc@7d", "cooc@10e", "adopters:1@all", "adopters:3@all", "adopters:30@all",
+    "ease_near:300@all", "ease_near:300@14d", "cooc@7d", "cooc@10e", "adopters:1@all", "adopters@all", "adopters:30@all",
     "adopters:30@14d", "transitions@2e", "transitions@0.05d",
 )
 VOICES_WITHOUT_CLOCK = ("ease_near:300@all", "ease_near:300@10e", "cooc@10e", "cooc@2e", "transitions@2e", "transitions@10e")

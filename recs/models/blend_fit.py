@@ -37,7 +37,7 @@ MeanNdcg = Callable[[list[Weights]], np.ndarray]    # P mixtures -> [P]
 def components(setting: Setting) -> tuple[str, ...]:
     """Names of the components worth trying on such a log."""
     ease = 0 < setting.n_items <= setting.ease_max_items
-    close = "ease:300" if ease else "cooc"
+    close = "ease_near:300" if ease else "cooc"
     if not setting.clock:   # positions are no instants: no windows, no age, nothing recent
         own = ("own@all", "own@10e", "own@3e") if setting.repeats else ()
         return ("popular@users_all", *own, f"{close}@all", f"{close}@10e", f"{close}@2e", "transitions@2e", "transitions@10e")

@@ -1,0 +1,187 @@
+"""timeline: a listwise ranker of candidates that reads evidence, and a history in which every event knows how long ago it was.
+
+    history       items, types, instants, dwell      ─▶ events, each with its age at the request and the clock it happened at
+    request       its clock                          ─▶ one more event, without an item, that looks back at all others: the state
+    blocks        attention over both, with a bias by the time between two events (log2 buckets)
+    candidate     its item                           ─▶ state · item; attention of the item over the events; both are numbers
+    evidence      F numbers per candidate (recs/evidence/features.py), each as its place among the quantiles of training
+    score         prior of the candidate + network(evidence, the numbers above)
+
+The prior is the blend's score: at the first step the network says nothing, and the lists are the blend's.  Training stops at the
+best validation, so a log too small to learn from keeps the blend.  Trained end to end with listwise softmax over the candidates.
+Attention with log-scaled time: TiSASRec (Li et al., WSDM 2020) and HSTU (Zhai et al., ICML 2024), here measured to the request.
+
+Shape suffixes: B lists, C candidates, F evidence, L events, D dimensions.  Item numbers are the model's own, 0 = new or padding.
+"""
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from recs.nn.losses import lambda_rank, listwise_softmax
+from recs.nn.metrics import ranking_sums
+from recs.nn.time import AgeEncoding, ClockEncoding, RelativeTimeBias
+
+
+class TimelineConfig(BaseModel):
+    """Sizes and switches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dim: int = Field(32, ge=4)
+    blocks: int = Field(1, ge=1)
+    heads: int = Field(2, ge=1)
+    layers: tuple[int, ...] = (96, 48)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    item_dropout: float = Field(0.2, ge=0, lt=1)    # share of items read as new: the network must not lean on numbers it may not know
+    encoder: bool = True                            # read the history
+    evidence: bool = True                           # read the evidence
+    time: bool = True                               # False: the plain twin, positions instead of instants
+    loss: Literal["listwise", "lambda"] = "listwise"
+
+
+class Quantiles(nn.Module):
+    """Each of F numbers as its place among K quantiles of training, -1 … 1; linear in between, so that equal order stays equal order."""
+
+    def __init__(self, n: int, k: int = 33) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.zeros(n, k))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, F] -> […, F]."""
+        flat = x.reshape(-1, x.shape[-1]).T.contiguous()
+        edges = self.edges
+        high = torch.searchsorted(edges, flat, right=True).clamp(1, edges.shape[1] - 1)
+        left, right = edges.gather(1, high - 1), edges.gather(1, high)
+        within = ((flat - left) / (right - left).clamp(min=1e-9)).clamp(0, 1)
+        place = (high - 1 + within) / (edges.shape[1] - 1)
+        return (2 * place - 1).T.reshape(x.shape)
+
+
+class Block(nn.Module):
+    """Pre-norm attention with a bias by time, and two layers."""
+
+    def __init__(self, config: TimelineConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.dropout
+        self.norm_attention, self.norm_layers = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
+        self.qkv, self.out = nn.Linear(config.dim, 3 * config.dim), nn.Linear(config.dim, config.dim)
+        self.layers = nn.Sequential(nn.Linear(config.dim, 2 * config.dim), nn.GELU(), nn.Linear(2 * config.dim, config.dim))
+
+    def forward(self, x_BLD: Tensor, bias_BHLL: Tensor) -> Tensor:
+        b, n, d = x_BLD.shape
+        q, k, v = self.qkv(self.norm_attention(x_BLD)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v, bias_BHLL)
+        x_BLD = x_BLD + F.dropout(self.out(seen.transpose(1, 2).reshape(b, n, d)), self.dropout, self.training)
+        return x_BLD + F.dropout(self.layers(self.norm_layers(x_BLD)), self.dropout, self.training)
+
+
+class History(nn.Module):
+    """Events and request -> states of both."""
+
+    def __init__(self, n_items: int, n_types: int, length: int, config: TimelineConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.item = nn.Embedding(n_items + 1, config.dim)
+        self.type = nn.Embedding(n_types + 1, config.dim)
+        self.dwell = nn.Linear(1, config.dim)
+        if config.time:
+            self.age, self.clock, self.bias = AgeEncoding(config.dim), ClockEncoding(config.dim), RelativeTimeBias(config.heads)
+        else:
+            self.position = nn.Embedding(length + 1, config.dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.dim)
+        for module in (self.item, self.type):
+            nn.init.normal_(module.weight, std=0.05)
+
+    def forward(self, batch: dict[str, Tensor], items_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """State [B, D] of the request, states [B, L, D] of the events, and which events are there [B, L]."""
+        ts, there = batch["h_ts"], batch["h_there"].bool()
+        b, n = ts.shape
+        dwell = torch.log1p(batch["h_dwell"].float().clamp(min=0)).nan_to_num().unsqueeze(-1)
+        events = self.item(items_BL) + self.type(batch["h_type"].long()) + self.dwell(dwell / 6)
+        request = self.item.weight.new_zeros(b, 1, self.config.dim)
+        both_ts = torch.cat([ts, batch["request_us"].unsqueeze(1)], dim=1)
+        x = torch.cat([events, request], dim=1)
+        if self.config.time:
+            x = x + self.age(both_ts[:, -1:] - both_ts) + self.clock(both_ts)
+            bias = self.bias(both_ts, both_ts)
+        else:
+            x = x + self.position(torch.arange(n, -1, -1, device=ts.device))
+            bias = x.new_zeros(b, 1, n + 1, n + 1)
+        seen = torch.cat([there, there.new_ones(b, 1)], dim=1)
+        may = torch.ones(n + 1, n + 1, dtype=torch.bool, device=ts.device).tril() & seen.unsqueeze(1)
+        may = may | torch.eye(n + 1, dtype=torch.bool, device=ts.device)    # padding sees itself: a row without a key would be NaN
+        bias = bias.masked_fill(~may.unsqueeze(1), -1e9)
+        x = F.dropout(x, self.config.dropout, self.training)
+        for block in self.blocks:
+            x = block(x, bias)
+        x = self.norm(x)
+        return x[:, -1], x[:, :-1], there
+
+
+class Timeline(nn.Module):
+    """`n_items` numbered items, `n_types` event types, `n_evidence` columns, histories of `length` events."""
+
+    def __init__(self, n_items: int, n_types: int, n_evidence: int, length: int, config: TimelineConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.quantiles = Quantiles(n_evidence)
+        inputs = (n_evidence if config.evidence else 0) + (3 if config.encoder else 0) + 1
+        if config.encoder:
+            self.history = History(n_items, n_types, length, config)
+            self.new_item = nn.Linear(n_evidence, config.dim)       # what stands for the item of a candidate that has no number
+            self.query = nn.Linear(config.dim, config.dim)
+        sizes = (inputs, *config.layers)
+        hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.GELU(), nn.Dropout(config.dropout))]
+        self.layers, self.last = nn.Sequential(*hidden), nn.Linear(sizes[-1], 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.prior_scale = nn.Parameter(torch.ones(()))
+
+    def score(self, batch: dict[str, Tensor]) -> Tensor:
+        """[B, C] float32; what is no candidate has a score too."""
+        prior = batch["prior"].float()
+        x = self.quantiles(batch["evidence"].float())
+        if self.training:
+            x = F.dropout(x, self.config.dropout / 2)
+        parts = [prior.unsqueeze(-1) / 4]
+        if self.config.evidence:
+            parts.append(x)
+        if self.config.encoder:
+            parts.append(self._remembered(batch, x))
+        return self.prior_scale * prior + self.last(self.layers(torch.cat(parts, dim=-1))).squeeze(-1).float()
+
+    def _remembered(self, batch: dict[str, Tensor], x_BCF: Tensor) -> Tensor:
+        """[B, C, 3]: state · candidate, what the events most like it say, and how like it they are."""
+        items, candidates = self._numbers(batch["h_item"].long()), self._numbers(batch["item"].long())
+        state_BD, events_BLD, there_BL = self.history(batch, items)
+        e_BCD = self.history.item(candidates)
+        if self.config.evidence:
+            e_BCD = e_BCD + self.new_item(x_BCF)
+        query_BCD = self.query(e_BCD)
+        like_BCL = (query_BCD @ events_BLD.transpose(1, 2) / math.sqrt(self.config.dim)).masked_fill(~there_BL.unsqueeze(1), -1e4)
+        share_BCL = like_BCL.softmax(dim=-1)
+        said = ((share_BCL @ events_BLD) * e_BCD).sum(-1)
+        most = like_BCL.amax(-1).clamp(min=-10)
+        return torch.stack([(e_BCD @ state_BD.unsqueeze(-1)).squeeze(-1), said, most], dim=-1)
+
+    def _numbers(self, items: Tensor) -> Tensor:
+        if not self.training or not self.config.item_dropout:
+            return items
+        return items * (torch.rand(items.shape, device=items.device) >= self.config.item_dropout)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Listwise over the candidates; labels are the weights of the items that came true."""
+        rank = lambda_rank if self.config.loss == "lambda" else listwise_softmax
+        return rank(self.score(batch), batch["label"].float(), batch["there"].bool())
+
+    def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of ranking metrics, over all that came true (also what the candidates missed)."""
+        label = batch["label"].float()
+        return ranking_sums(self.score(batch), label > 0, batch["there"].bool(), batch["n_truth"])
