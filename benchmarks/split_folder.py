@@ -94,6 +94,11 @@ class SplitFolder:
         """EVENTS rows a model may be fitted on."""
         return self._events(self._raw("fit_events.parquet"))
 
+    def last_request_us(self) -> int:
+        """The latest instant for which a list is wanted."""
+        last = self.spark.read.parquet(str(self.path / "requests.parquet")).agg(F.max("request_ts")).first()[0]
+        return int(last) * MICROS
+
     def history(self, night: int) -> DataFrame:
         """EVENTS rows that may be looked at when this night is answered."""
         return self._events(self._raw(f"history_events/night={night:02d}.parquet"))
@@ -144,7 +149,7 @@ class SplitFolder:
         seen = "never" if self.filter_seen else "always"
         tree: dict[str, Any] = {
             "log": log, "lists": {"rules": {"seen": {"default": seen}}}, "sequences": {"max_events": 5000},
-            "fit": {"nights": 7, "horizon": self.horizon_us / MICROS},
+            "fit": {"nights": 7, "horizon": self.horizon_us / MICROS if self.nightly else 3600},
         }
         for key, value in overrides.items():
             *sections, last = key.split(".")
@@ -164,33 +169,39 @@ def utc(us: int) -> datetime:
     return datetime.fromtimestamp(us / MICROS, UTC)
 
 
-def targets_of(events: DataFrame, after_us: int | None, filter_seen: bool) -> DataFrame:
-    """One target per user: his last event, with its place in his history.
+def targets_of(events: DataFrame, after_us: int | None, filter_seen: bool, per_user: int = 1) -> DataFrame:
+    """user_id, target (0, 1, …), item_index, ts, place: up to `per_user` targets of each user, with their places in his history.
 
-    `after_us` None: the last of all, of users with three or more (leave-one-out).  Else the last event after that instant of an item
-    that has an event up to it, by a user who has one up to it; where seen items are filtered the last first meeting (time to split).
+    Target 0 is his last event, further ones are drawn by a hash.  `after_us` None: the last of all, of users with three or more
+    (leave-one-out).  Else events after that instant of items that have an event up to it, by users who have one up to it; where
+    seen items are filtered, first meetings only (time to split).
     """
     in_order = Window.partitionBy("user_id").orderBy("ts", "source_seq", "event_id")
     placed = events.select("user_id", "item_index", "ts", F.row_number().over(in_order).alias("place"))
     if after_us is None:
-        every = placed.groupBy("user_id").agg(F.max_by(F.struct("*"), "place").alias("t")).select("t.*")
-        return every.where("place >= 3")
-    met = Window.partitionBy("user_id", "item_index").orderBy("place")
-    split = F.timestamp_micros(F.lit(after_us))
-    fit = events.where(F.col("ts") <= split)
-    later = placed.withColumn("meeting", F.row_number().over(met)).where(F.col("ts") > split)
-    later = later.where("meeting = 1") if filter_seen else later
-    for known in ("user_id", "item_index"):
-        later = later.join(fit.select(known).distinct(), known, "left_semi")
-    return later.groupBy("user_id").agg(F.max_by(F.struct("item_index", "ts", "place"), "place").alias("t")).select("user_id", "t.*")
+        later = placed.where("place >= 3")
+    else:
+        met = Window.partitionBy("user_id", "item_index").orderBy("place")
+        split = F.timestamp_micros(F.lit(after_us))
+        fit = events.where(F.col("ts") <= split)
+        later = placed.withColumn("meeting", F.row_number().over(met)).where(F.col("ts") > split)
+        later = later.where("meeting = 1") if filter_seen else later
+        for known in ("user_id", "item_index"):
+            later = later.join(fit.select(known).distinct(), known, "left_semi")
+    last = Window.partitionBy("user_id").orderBy(F.desc("place"))
+    others = Window.partitionBy("user_id").orderBy(F.col("n") > 1, F.xxhash64("user_id", "place"))
+    numbered = later.withColumn("n", F.row_number().over(last)).withColumn("target", F.row_number().over(others) - 1)
+    return numbered.where(F.col("target") < per_user).select("user_id", "target", "item_index", "ts", "place")
 
 
-def before_targets(events: DataFrame, targets: DataFrame) -> DataFrame:
-    """Events of the targets' users that stand before the target."""
+def before_targets(events: DataFrame, targets: DataFrame, each: bool = False) -> DataFrame:
+    """Events of the targets' users that stand before the target; `each`: user_id says which target too (user, 0x1f, number)."""
     in_order = Window.partitionBy("user_id").orderBy("ts", "source_seq", "event_id")
     placed = events.withColumn("place", F.row_number().over(in_order))
-    limit = targets.select("user_id", F.col("place").alias("target_place"))
-    return placed.join(limit, "user_id").where("place < target_place").select(*events.columns)
+    limit = targets.select("user_id", "target", F.col("place").alias("target_place"))
+    known = placed.join(limit, "user_id").where("place < target_place")
+    named = known.withColumn("user_id", F.concat_ws("\x1f", "user_id", "target")) if each else known
+    return named.select(*events.columns)
 
 
 def quantile_us(events: DataFrame, q: float) -> int:

@@ -197,6 +197,7 @@ class FitConfig(_Strict):
     """How parameters of simple models are fitted on earlier nights."""
 
     nights: int = Field(2, ge=1)                    # cuts before the night
+    train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from
     every: Duration = timedelta(days=7)             # fitted anew when the champion's parameters are older; item tables are new nightly
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash

@@ -13,11 +13,13 @@ of the cut know and the rules would have allowed.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +27,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from recs.clock import DAY
 from recs.evidence.histories import SEQUENCE_COLUMNS, Histories
 from recs.evidence.item_tables import ItemTables
 from recs.models import make, model_class
 from recs.models.base import Setting
-from recs.models.fitting import Fit, Question, Staged, grid_search, with_fixed
+from recs.models.fitting import Fit, Question, Staged, with_fixed
 from recs.serve.artifacts import Artifact, ship, tables_artifact
 from recs.serve.rules import FOR_EVER, Forbidden, Rules
-from recs.serve.score import batches
+from recs.serve.score import batches, one_thread
 
 from .metrics import metrics_of_hits
 
@@ -40,10 +43,13 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from recs.config import Config
+    from recs.nn.staged import Staged as StagedFolder
 
 log = logging.getLogger(__name__)
 
 CELLS = 1 << 24         # users x items of a batch: 64 MB of scores
+_FILES_COLUMNS = ["night", "name", "rows", "bytes", "sha256", "fields"]
+_FILES_DDL = "night int, name string, rows bigint, bytes bigint, sha256 string, fields string"
 NO_CUT = np.iinfo(np.int64).max
 EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth")
 
@@ -63,7 +69,8 @@ def setting_of(config: Config, n_items: int) -> Setting:
     rules = Rules.of(config.lists.rules, config.log.events.event_types)
     targets = [t.code for t in config.log.events.event_types.values() if t.target]
     repeats = any(rules.hidden_us.get(code, rules.hidden_default_us) < FOR_EVER for code in targets)
-    return Setting(repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items)
+    horizon_us = config.fit.horizon // timedelta(microseconds=1)
+    return Setting(repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, horizon_us)
 
 
 def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], target_codes: Sequence[int]) -> DataFrame:
@@ -100,21 +107,22 @@ def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
 
 def fit(
     name: str, exams: DataFrame, tables: Sequence[str | Path], setting: Setting, rules: Rules, k: int = 10, until: float | None = None,
-    fixed: dict[str, Any] | None = None,
+    fixed: dict[str, Any] | None = None, scratch: Path | None = None, horizon_us: int | None = None,
 ) -> Fit:
     """The parameters of a model by its lists for these exams (EXAM_COLUMNS), with NDCG@k and its companions.
 
     `tables`: folder of item tables by `night`.  `until`: by this reading of time.monotonic() the search should end.  `fixed`:
-    parameters that are not to be fitted.  Without any exam the model keeps its first guess.
+    parameters that are not to be fitted.  `scratch`: a folder for examples, kept for the next fit.  `horizon_us`: how long after a cut
+    what followed was looked for (default: the setting's).  Without any exam the model keeps its first guess.
     """
     cls = model_class(name)
     grid = with_fixed(cls.grid(setting), fixed or {})
-    with Exams.open(exams, tables, rules, k, until) as replay:
+    with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us) as replay:
         if not replay.n_lists:
             log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)
             return Fit(grid[0], [])
-        found = grid_search(cls, grid, replay) if fixed else cls.fit(setting, replay)
-        return replace(found, metrics=replay.metrics_of(name, found.params))
+        found = cls.fit_with(setting, replay, fixed or {})
+        return replace(found, metrics=found.metrics or replay.metrics_of(name, found.params))
 
 
 @dataclass(frozen=True)
@@ -130,13 +138,16 @@ class _Plan:
 class Exams:
     """Exams on the executors: the `Replay` that models are fitted with."""
 
-    def __init__(self, exams: DataFrame, plan: _Plan, until: float | None) -> None:
-        self.exams, self.plan, self.until, self.k = exams, plan, until, plan.k
+    def __init__(
+        self, exams: DataFrame, plan: _Plan, until: float | None, scratch: Path | None = None, horizon_us: int = DAY,
+    ) -> None:
+        self.exams, self.plan, self.until, self.k, self.scratch, self.horizon_us = exams, plan, until, plan.k, scratch, horizon_us
 
     @classmethod
     @contextmanager
     def open(
         cls, exams: DataFrame, tables: Sequence[str | Path], rules: Rules, k: int, until: float | None = None,
+        scratch: Path | None = None, horizon_us: int = DAY,
     ) -> Iterator[Exams]:
         """Keeps the exams on the executors' disks while the body runs."""
         from pyspark import StorageLevel
@@ -147,7 +158,7 @@ class Exams:
         plan = _Plan(shipped, rules, k, int(np.clip(CELLS // max(widest, 1), 16, 256)))
         kept = exams.select(*EXAM_COLUMNS).repartition(spark.sparkContext.defaultParallelism * 2, "user_id").persist(StorageLevel.DISK_ONLY)
         try:
-            yield cls(kept, plan, until)
+            yield cls(kept, plan, until, scratch, horizon_us)
         finally:
             kept.unpersist()
 
@@ -155,6 +166,37 @@ class Exams:
     def n_lists(self) -> int:
         """Lists with something to hit."""
         return int(self._sums(_count)[0])
+
+    @property
+    def cuts_us(self) -> tuple[int, ...]:
+        """Knowledge cut of each night, by its number."""
+        return tuple(ItemTables(artifact.folder).cut_us for artifact in self.plan.tables)
+
+    def only(self, nights: Collection[int]) -> Exams:
+        """Some of the nights."""
+        some = self.exams.where(self.exams["night"].isin([int(n) for n in nights]))
+        return Exams(some, self.plan, self.until, self.scratch, self.horizon_us)
+
+    def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
+        """Arrays of every question as staged Parquet, a folder per night (named after its item tables), by night.
+
+        The folder is on storage that driver and executors share.  A night that lies there finished is not written again.
+        """
+        from recs.nn.staged import MANIFEST, Field, StagedFile, open_staged, write_manifest
+
+        names = {n: artifact.content_hash[:16] for n, artifact in enumerate(self.plan.tables)}
+        present = sorted(r["night"] for r in self.exams.select("night").distinct().collect())
+        todo = [n for n in present if not (Path(folder) / names[n] / MANIFEST).exists()]
+        wanted = self.exams.where(self.exams["night"].isin(todo))
+        written = partial(_write_on_worker, self.plan, make, {n: str(Path(folder) / names[n]) for n in todo})
+        files = wanted.mapInPandas(written, _FILES_DDL).collect() if todo else []
+        for night in sorted({row["night"] for row in files}):
+            mine = [row for row in files if row["night"] == night]
+            fields = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in json.loads(mine[0]["fields"]).items()}
+            parts = [StagedFile(r["name"], r["rows"], r["bytes"], r["sha256"]) for r in mine]
+            facts = {"cut_us": self.cuts_us[night], "item_tables": self.plan.tables[night].content_hash}
+            write_manifest(Path(folder) / names[night], fields, parts, facts)
+        return {n: open_staged(Path(folder) / names[n]) for n in present if (Path(folder) / names[n] / MANIFEST).exists()}
 
     def enough(self) -> bool:
         """Is the time for the search over?"""
@@ -226,17 +268,44 @@ def _stage_on_worker(
         yield pd.DataFrame({"arrays": [file.getvalue()]})
 
 
+def _write_on_worker(
+    plan: _Plan, make: Callable[[Question], dict[str, np.ndarray]], folders: dict[int, str], frames: Iterator[pd.DataFrame],
+) -> Iterator[pd.DataFrame]:
+    """A file per question with a row; its name is of the task and the question, so that a task tried again writes the same files."""
+    from pyspark import TaskContext
+
+    from recs.nn.staged import fields_of, write_part
+
+    task = TaskContext.get().partitionId()
+    for number, (night, question) in enumerate(_questions_of_nights(plan, frames)):
+        with one_thread():
+            columns = make(question)
+        if len(columns["n_truth"]):
+            fields = fields_of(columns)
+            file = write_part(folders[night], task * 100_000 + number, columns, fields)
+            plain = json.dumps({name: (f.dtype, f.shape) for name, f in fields.items()})
+            yield pd.DataFrame([(night, file.name, file.rows, file.bytes, file.sha256, plain)], columns=_FILES_COLUMNS)
+
+
 def _questions(plan: _Plan, frames: Iterator[pd.DataFrame]) -> Iterator[Question]:
-    """Batches of exams of one night with something to hit."""
+    return (question for _, question in _questions_of_nights(plan, frames))
+
+
+def _questions_of_nights(plan: _Plan, frames: Iterator[pd.DataFrame]) -> Iterator[tuple[int, Question]]:
+    """Batches of exams of one night with something to hit, and the night's number."""
     waiting: dict[int, list[pd.DataFrame]] = {}
     for batch in batches(frames, plan.rows):
         for night, rows in batch.groupby("night"):
             parts = waiting.setdefault(int(night), [])
             parts.append(rows)
             if sum(map(len, parts)) >= plan.rows // 2:
-                yield from _question(plan, int(night), pd.concat(waiting.pop(int(night)), ignore_index=True))
+                yield from _numbered(int(night), _question(plan, int(night), pd.concat(waiting.pop(int(night)), ignore_index=True)))
     for night, parts in sorted(waiting.items()):
-        yield from _question(plan, night, pd.concat(parts, ignore_index=True))
+        yield from _numbered(night, _question(plan, night, pd.concat(parts, ignore_index=True)))
+
+
+def _numbered(night: int, questions: Iterator[Question]) -> Iterator[tuple[int, Question]]:
+    return ((night, question) for question in questions)
 
 
 def _question(plan: _Plan, night: int, rows: pd.DataFrame) -> Iterator[Question]:

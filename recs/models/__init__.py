@@ -9,15 +9,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .als import Als
-from .base import Model, Setting
+from .base import WEIGHTS, Model, Setting
 from .blend import Blend
 from .ease import Ease
 from .item_to_item import ItemToItem
 from .personal import Personal
 from .popularity import Popularity, RecentPopularity
+from .timeline import Timeline
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (Popularity, RecentPopularity, Personal, ItemToItem, Ease, Als, Blend)}
+MODELS: dict[str, type[Model]] = {m.name: m for m in (Popularity, RecentPopularity, Personal, ItemToItem, Ease, Als, Blend, Timeline)}
 NAMES = tuple(MODELS)
 
 
@@ -32,10 +35,18 @@ def model_class(name: str) -> type[Model]:
     return MODELS[name]
 
 
-def make(name: str, params: dict[str, Any] | None = None) -> Model:
+def make(name: str, params: dict[str, Any] | None = None, weights: dict[str, np.ndarray] | None = None) -> Model:
     """A model with these parameters; without any, the best guess of its grid."""
     cls = model_class(name)
-    return cls(params if params is not None else cls.grid(Setting())[0])
+    return cls(params if params is not None else cls.grid(Setting())[0], weights)
+
+
+def _weights(file: Path) -> dict[str, np.ndarray]:
+    if not file.exists():
+        return {}
+    from safetensors.numpy import load_file
+
+    return load_file(file)
 
 
 def load(path: str | Path) -> Model:
@@ -43,7 +54,7 @@ def load(path: str | Path) -> Model:
     file = Path(path) / "model.json"
     try:
         body = json.loads(file.read_text())
-        return make(body["name"], body["params"])
+        return make(body["name"], body["params"], _weights(Path(path) / WEIGHTS))
     except FileNotFoundError as e:
         raise ModelError(f"{file}: missing; give the folder of a trained model") from e
     except (json.JSONDecodeError, KeyError, TypeError) as e:

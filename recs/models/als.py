@@ -20,7 +20,9 @@ from recs.evidence.profiles import event_weights, profile, speaking_event
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 
-ROWS, COLUMNS = 64, 2048     # of every matrix product: fixed, since BLAS may add up in another order when a shape changes
+# A user's bits must not depend on the batch.  BLAS adds up in another order when a shape changes, and on some processors (OpenBLAS's
+# Haswell kernels on AVX-512 machines) even from row to row of one product: so a vector at a time, by blocks of one width.
+COLUMNS = 2048
 
 
 class Als(Model):
@@ -55,17 +57,16 @@ class Als(Model):
 
     def scorer(self, histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Scorer:
         vectors, items = self.vectors(histories, request_us, tables), tables.dense(self.params["kind"])
-        padded = np.pad(vectors, ((0, -len(vectors) % ROWS), (0, 0)))
 
         def tile(first: int) -> np.ndarray:
-            """Scores of the columns first … first + COLUMNS, padded."""
+            """[U, COLUMNS] scores of the columns first … first + COLUMNS, padded: a product per user."""
             block = np.zeros((vectors.shape[1], COLUMNS), np.float32)
             block[:, : len(items[first : first + COLUMNS])] = items[first : first + COLUMNS].T
-            return np.concatenate([padded[a : a + ROWS] @ block for a in range(0, len(padded), ROWS)])
+            return np.stack([vector @ block for vector in vectors]) if len(vectors) else np.zeros((0, COLUMNS), np.float32)
 
         def score(lo: int, hi: int) -> np.ndarray:
             start = lo - lo % COLUMNS
-            return np.concatenate([tile(first) for first in range(start, hi, COLUMNS)], axis=1)[: len(vectors), lo - start : hi - start]
+            return np.concatenate([tile(first) for first in range(start, hi, COLUMNS)], axis=1)[:, lo - start : hi - start]
 
         return score
 

@@ -19,12 +19,13 @@ import numpy as np
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
 
-from .fitting import Fit, Replay, grid_search
+from .fitting import Fit, Replay, grid_search, with_fixed
 
 # columns lo:hi -> [U, hi - lo]: scores (float32), or what is forbidden (bool)
 Scorer = Callable[[int, int], np.ndarray]
 Mask = Callable[[int, int], np.ndarray]
 
+WEIGHTS = "weights.safetensors"
 REASONS = ("popular", "repeat", "neighbour", "similar_users", "taste")
 
 
@@ -36,6 +37,7 @@ class Setting:
     clock: bool = True      # is `ts` an instant, or only an order?
     n_items: int = 1_000    # items of the catalogue
     ease_max_items: int = 15_000    # above, the item tables leave EASE out
+    horizon_us: int = 86_400_000_000    # what is listed should come true within this time after the request
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Model(ABC):
     """A model with its fitted parameters.  Subclasses set `name` and implement `scorer` and `explain`."""
 
     name: ClassVar[str]
+    trains: ClassVar[bool] = False      # learns weights from examples of many nights; else a few parameters from a few
     personal: ClassVar[bool] = True     # False: every user is told the same, so equal lists are no sign of a broken model
 
-    def __init__(self, params: dict[str, Any]) -> None:
-        self.params = params
+    def __init__(self, params: dict[str, Any], weights: dict[str, np.ndarray] | None = None) -> None:
+        """`params`: plain values; `weights`: arrays of networks and trees."""
+        self.params, self.weights = params, weights or {}
 
     @classmethod
     @abstractmethod
@@ -64,6 +68,16 @@ class Model(ABC):
     def fit(cls, setting: Setting, replay: Replay) -> Fit:
         """The parameters that would have been best on earlier nights: by default the best of the grid."""
         return grid_search(cls, cls.grid(setting), replay)
+
+    @classmethod
+    def fit_with(cls, setting: Setting, replay: Replay, fixed: dict[str, Any]) -> Fit:
+        """The same with some parameters held fixed."""
+        return grid_search(cls, with_fixed(cls.grid(setting), fixed), replay) if fixed else cls.fit(setting, replay)
+
+    @classmethod
+    def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """What a refit of this model keeps of the parameters found last time: by default nothing."""
+        return {}
 
     @classmethod
     @abstractmethod
@@ -107,8 +121,12 @@ class Model(ABC):
         return np.where(columns >= 0, picked, -np.inf).astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write `model.json` into the folder; recs.models.load opens it."""
+        """Write `model.json`, and `weights.safetensors` when there are any, into the folder; recs.models.load opens it."""
         path.mkdir(parents=True, exist_ok=True)
+        if self.weights:
+            from safetensors.numpy import save_file
+
+            save_file(self.weights, path / WEIGHTS)
         (path / "model.json").write_text(json.dumps({"name": self.name, "params": self.params}, indent=1, sort_keys=True))
 
 
@@ -130,6 +148,19 @@ class TopK:
         order = np.argsort(-both_v, axis=1, kind="stable")[:, : self.k]
         self.scores = np.take_along_axis(both_v, order, axis=1)
         self.columns = np.take_along_axis(both_c, order, axis=1)
+
+
+def top_k_ragged(offsets: np.ndarray, column: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Best k of each user's own columns offsets[u]:offsets[u + 1], as `TopK` gives them: ties by the lower column, -1 and -inf fill up."""
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((column, -scores, user))
+    order = order[np.isfinite(scores[order])]
+    place = np.arange(len(order)) - np.searchsorted(user[order], user[order])
+    first = place < k
+    best = TopK(len(offsets) - 1, k)
+    at = user[order[first]], place[first]
+    best.columns[at], best.scores[at] = column[order[first]], scores[order[first]]
+    return best.columns, best.scores
 
 
 def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ def starts(setting: Setting) -> list[Weights]:
     """Plain mixtures to start from: all alike, own items first, what is new, neighbours."""
     def source(name: str) -> str:
         first = name.partition("@")[0].partition(":")[0]
-        return "near" if first in ("ease", "cooc") else first
+        return "near" if first in ("ease_near", "cooc") else first
 
     return [{name: start[source(name)] for name in components(setting) if start[source(name)]} for start in _STARTS]
 
@@ -139,9 +139,9 @@ def most_likely(n_components: int, mean_likelihood: Callable[[np.ndarray], np.nd
     return weights
 
 
-def fit_weights(setting: Setting, replay: Replay) -> Fit:
-    """The blend's weights from earlier nights."""
-    names = list(components(setting))
+def fit_weights(setting: Setting, replay: Replay, names: list[str] | None = None) -> Fit:
+    """The blend's weights from earlier nights; `names`: the components to choose among (default: all that such a log may have)."""
+    names = names or list(components(setting))
     staged = replay.stage(partial(pool, names))
 
     def mean_ndcg(mixtures: list[Weights]) -> np.ndarray:
@@ -152,7 +152,7 @@ def fit_weights(setting: Setting, replay: Replay) -> Fit:
 
     likely = most_likely(len(names), mean_likelihood, replay.n_lists)
     plausible = {name: round(float(w), 3) for name, w in zip(names, likely, strict=True) if w > 0.01}
-    best, tried = search(setting, mean_ndcg, replay.n_lists, [plausible] if plausible else [], replay.enough)
+    best, tried = search(names, setting, mean_ndcg, replay.n_lists, [plausible] if plausible else [], replay.enough)
     return Fit({"weights": best}, [({"weights": weights}, score) for weights, score in tried])
 
 
@@ -162,7 +162,7 @@ def worth(n_lists: int) -> float:
 
 
 def search(
-    setting: Setting, mean_ndcg: MeanNdcg, n_lists: int, more_starts: list[Weights] | None = None,
+    names: list[str], setting: Setting, mean_ndcg: MeanNdcg, n_lists: int, more_starts: list[Weights] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> tuple[Weights, list[tuple[Weights, float]]]:
     """The best weights found, and every mixture tried with its NDCG.  `enough()`: stop after this round."""
@@ -176,9 +176,10 @@ def search(
             tried.update({key: (m, float(s)) for (key, m), s in zip(new.items(), mean_ndcg(list(new.values())), strict=True)})
         return max((tried[_key(m)] for m in mixtures), key=lambda found: found[1])
 
-    best, score = best_of([*(more_starts or []), *starts(setting)])
+    plain = [{n: w for n, w in start.items() if n in names} for start in starts(setting)]
+    best, score = best_of([*(more_starts or []), *filter(None, plain)])
     for _ in range(ROUNDS):
-        changes = _changes(best, setting)
+        changes = _changes(best, names)
         best_of([{**best, **change} for change in changes])
         gains = sorted(((tried[_key({**best, **c})][1], number, c) for number, c in enumerate(changes)), key=lambda g: (-g[0], g[1]))
         useful = _one_per_component([c for gain, _, c in gains if gain > score + least])
@@ -198,10 +199,10 @@ def _key(weights: Weights) -> tuple:
     return tuple(sorted((n, round(w, 9)) for n, w in weights.items() if w))
 
 
-def _changes(weights: Weights, setting: Setting) -> list[Weights]:
+def _changes(weights: Weights, names: list[str]) -> list[Weights]:
     """One component dropped, halved, doubled or added."""
     out = []
-    for name in components(setting):
+    for name in names:
         now = weights.get(name, 0.0)
         out += [{name: w} for w in ((0.0, now / 2, now * 2) if now else (0.1, 0.3, 1.0, 3.0))]
     return out

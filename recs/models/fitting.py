@@ -7,9 +7,10 @@ Shapes: U users of a batch (with something to hit), I items, K list length, P pa
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +20,8 @@ from recs.evidence.item_tables import ItemTables
 from recs.judge.metrics import ndcg_of_hits
 
 if TYPE_CHECKING:
+    from recs.nn.staged import Staged as StagedFolder
+
     from .base import Mask, Model
 
 AT_A_TIME = 16      # parameter sets of a grid asked in one job: between jobs the time can be looked at
@@ -63,6 +66,15 @@ class Replay(Protocol):
 
     k: int
     n_lists: int
+    cuts_us: tuple[int, ...]    # of the nights, by number
+    horizon_us: int             # what followed was looked for so long after a cut
+    scratch: Path | None        # where examples may be kept from one fit to the next
+
+    def only(self, nights: Collection[int]) -> Replay:
+        """Some of the nights."""
+
+    def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
+        """Write arrays of every question as staged Parquet files (recs/nn/staged.py), a folder per night; `make` must pickle."""
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         """[P] mean over all lists; `ask` gives the sums [P] over the lists of a question and must pickle."""
@@ -81,6 +93,7 @@ class Fit:
     params: dict[str, Any]
     tried: list[tuple[dict[str, Any], float]]
     metrics: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class SettingError(ValueError):

@@ -20,6 +20,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -228,3 +229,47 @@ def sha256_of(path: str | Path) -> str:
 
 def _plain(fields: Fields) -> dict[str, Any]:
     return {name: {"dtype": f.dtype, "shape": list(f.shape)} for name, f in fields.items()}
+
+
+def link_together(folder: str | Path, parts: Iterable[Staged], facts: Mapping[str, Any] | None = None) -> Staged:
+    """One data set of several with the same fields: their files linked (copied where the disk cannot) into `folder`."""
+    folder, parts = Path(folder), list(parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    fields, files = parts[0].fields, []
+    for part in parts:
+        if part.fields != fields:
+            raise StagedError(f"{part.folder}: other fields than {parts[0].folder}; stage both with the same settings")
+        for file in part.files:
+            name = f"part-{len(files):05d}.parquet"
+            _link(part.folder / file.name, folder / name)
+            files.append(StagedFile(name, file.rows, file.bytes, file.sha256))
+    return write_manifest(folder, fields, files, facts)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def read_columns(staged: Staged, names: Iterable[str], most_rows: int | None = None) -> dict[str, np.ndarray]:
+    """Some fields [rows, *shape] of all files in order, or of the first files up to `most_rows` rows."""
+    names, found, rows = list(names), [], 0
+    for file in staged.files:
+        if file.rows:
+            found.append(pq.read_table(staged.folder / file.name, columns=names))
+        rows += file.rows
+        if most_rows is not None and rows >= most_rows:
+            break
+    return {name: np.concatenate([_values(t.column(name), staged.fields[name]) for t in found] or [_values(None, staged.fields[name])])
+            for name in names}
+
+
+def _values(column: pa.ChunkedArray | None, field: Field) -> np.ndarray:
+    if column is None:
+        return np.zeros((0, *field.shape), field.dtype)
+    if not field.shape:
+        return column.to_numpy()
+    return np.concatenate([np.frombuffer(b"".join(c.to_pylist()), field.dtype).reshape(len(c), *field.shape) for c in column.chunks])

@@ -14,7 +14,7 @@ from item_table_double import build  # noqa: E402
 from recs.clock import DAY  # noqa: E402
 from recs.judge.replay import Cut, Exams, exams_at_cuts, exams_sampled, fit  # noqa: E402
 from recs.models.base import Setting  # noqa: E402
-from recs.models.blend_fit import search  # noqa: E402
+from recs.models.blend_fit import components, search  # noqa: E402
 from recs.models.fitting import SettingError, with_fixed  # noqa: E402
 from recs.serve.rules import FOR_EVER, Rules  # noqa: E402
 
@@ -122,10 +122,10 @@ def test_the_search_climbs_and_drops_what_is_idle():
         """Best at own@30d = 4 and new = 0; everything else is idle."""
         return np.array([0.5 - 0.02 * abs(m.get("own@30d", 0) - 4) - 0.05 * m.get("new", 0) for m in mixtures])
 
-    best, tried = search(Setting(), mean_ndcg, 10_000)
+    best, tried = search(list(components(Setting())), Setting(), mean_ndcg, 10_000)
     assert best == {"own@30d": pytest.approx(4.0, abs=1)}
     assert len(tried) > 50
-    stopped, _ = search(Setting(), mean_ndcg, 10_000, enough=lambda: True)
+    stopped, _ = search(list(components(Setting())), Setting(), mean_ndcg, 10_000, enough=lambda: True)
     assert stopped
 
 

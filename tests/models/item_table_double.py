@@ -26,7 +26,7 @@ def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...
         arrays |= _neighbours(kind, seen.user.to_numpy(), i, seen.ts.to_numpy(), cut_us, n)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds))
+    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds), event_types={})
     return ItemTables(folder)
 
 
@@ -49,6 +49,13 @@ def _statistics(seen: pd.DataFrame, cut: int, n: int) -> dict[str, np.ndarray]:
         "stat.events_all": np.bincount(seen.i, minlength=n),
         "stat.first_h": (cut - by_item.min().to_numpy()) / HOUR, "stat.last_h": (cut - by_item.max().to_numpy()) / HOUR,
     }
+    events_of_user = seen.groupby("user").ts.transform("size")
+    met = seen.assign(log_events=np.log1p(events_of_user)).drop_duplicates(["user", "i"])
+    users_met = np.bincount(met.i, minlength=n)
+    out |= {
+        "stat.users_met": users_met, "stat.activity": np.bincount(met.i, met.log_events, minlength=n) / np.maximum(users_met, 1),
+        "stat.value_log": np.zeros(n),
+    }
     return {k: v.astype(np.float32) for k, v in out.items()}
 
 
@@ -68,7 +75,11 @@ def _neighbours(kind: str, user: np.ndarray, item: np.ndarray, ts: np.ndarray, c
         y = np.zeros((n, factors), np.float32)
         y[:, : len(s)] = (vt.T * np.sqrt(s))[:, :factors]
         return {f"{kind}.dense": y}
-    if kind.startswith("cooc"):
+    if kind.startswith("ease_near:"):
+        p = np.linalg.inv(gram + float(kind.split(":")[1]) * np.eye(n))
+        m = np.maximum(p / -np.diag(p), 0)
+        np.fill_diagonal(m, 0.0)
+    elif kind.startswith("cooc"):
         m = gram / (np.outer(norm, norm) + float(kind.partition(":")[2] or 0))
         np.fill_diagonal(m, 0.0)
     elif kind == "transitions":

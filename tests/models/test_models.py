@@ -11,9 +11,9 @@ from item_table_double import build
 
 from recs.clock import DAY
 from recs.evidence.histories import Histories
+from recs.evidence.profiles import event_weights
 from recs.models import NAMES, ModelError, load, make, model_class
 from recs.models.base import REASONS, Setting
-from recs.evidence.profiles import event_weights
 
 CUT = 1000 * DAY
 SETTINGS = (Setting(), Setting(repeats=False), Setting(clock=False))

@@ -88,7 +88,7 @@ class History(nn.Module):
         super().__init__()
         self.config = config
         self.item = nn.Embedding(n_items + 1, config.dim)
-        self.type = nn.Embedding(n_types + 1, config.dim)
+        self.kind = nn.Embedding(n_types + 1, config.dim)
         self.dwell = nn.Linear(1, config.dim)
         if config.time:
             self.age, self.clock, self.bias = AgeEncoding(config.dim), ClockEncoding(config.dim), RelativeTimeBias(config.heads)
@@ -96,7 +96,7 @@ class History(nn.Module):
             self.position = nn.Embedding(length + 1, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
-        for module in (self.item, self.type):
+        for module in (self.item, self.kind):
             nn.init.normal_(module.weight, std=0.05)
 
     def forward(self, batch: dict[str, Tensor], items_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +104,7 @@ class History(nn.Module):
         ts, there = batch["h_ts"], batch["h_there"].bool()
         b, n = ts.shape
         dwell = torch.log1p(batch["h_dwell"].float().clamp(min=0)).nan_to_num().unsqueeze(-1)
-        events = self.item(items_BL) + self.type(batch["h_type"].long()) + self.dwell(dwell / 6)
+        events = self.item(items_BL) + self.kind(batch["h_type"].long()) + self.dwell(dwell / 6)
         request = self.item.weight.new_zeros(b, 1, self.config.dim)
         both_ts = torch.cat([ts, batch["request_us"].unsqueeze(1)], dim=1)
         x = torch.cat([events, request], dim=1)
@@ -126,12 +126,13 @@ class History(nn.Module):
 
 
 class Timeline(nn.Module):
-    """`n_items` numbered items, `n_types` event types, `n_evidence` columns, histories of `length` events."""
+    """`n_items` numbered items among `n_vocabulary` integers, `n_types` event types, `n_evidence` columns, histories of `length` events."""
 
-    def __init__(self, n_items: int, n_types: int, n_evidence: int, length: int, config: TimelineConfig) -> None:
+    def __init__(self, n_items: int, n_vocabulary: int, n_types: int, n_evidence: int, length: int, config: TimelineConfig) -> None:
         super().__init__()
         self.config = config
         self.quantiles = Quantiles(n_evidence)
+        self.register_buffer("number", torch.zeros(n_vocabulary, dtype=torch.int32))     # of each vocabulary integer, 0 = none
         inputs = (n_evidence if config.evidence else 0) + (3 if config.encoder else 0) + 1
         if config.encoder:
             self.history = History(n_items, n_types, length, config)
@@ -159,7 +160,7 @@ class Timeline(nn.Module):
 
     def _remembered(self, batch: dict[str, Tensor], x_BCF: Tensor) -> Tensor:
         """[B, C, 3]: state · candidate, what the events most like it say, and how like it they are."""
-        items, candidates = self._numbers(batch["h_item"].long()), self._numbers(batch["item"].long())
+        items, candidates = self._numbers(batch["h_item"]), self._numbers(batch["item"])
         state_BD, events_BLD, there_BL = self.history(batch, items)
         e_BCD = self.history.item(candidates)
         if self.config.evidence:
@@ -171,7 +172,10 @@ class Timeline(nn.Module):
         most = like_BCL.amax(-1).clamp(min=-10)
         return torch.stack([(e_BCD @ state_BD.unsqueeze(-1)).squeeze(-1), said, most], dim=-1)
 
-    def _numbers(self, items: Tensor) -> Tensor:
+    def _numbers(self, integers: Tensor) -> Tensor:
+        """The model's own numbers of vocabulary integers; 0 for padding and for what it has no number for."""
+        known = (integers >= 0) & (integers < len(self.number))
+        items = self.number[integers.long() * known].long() * known
         if not self.training or not self.config.item_dropout:
             return items
         return items * (torch.rand(items.shape, device=items.device) >= self.config.item_dropout)

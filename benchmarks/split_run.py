@@ -1,0 +1,308 @@
+"""One model on one split: item tables, fit, lists; with the product's own functions.
+
+    nightly     item tables of many earlier cuts and of every night, all in the same jobs; fitted on what followed the earlier cuts
+                before the first night, and again when `fit.every` has passed; lists of every night from that night's tables
+    others      item tables of the fit events; fitted on earlier windows of the same protocol; one list per request
+"""
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from pyspark.sql import functions as F
+from split_folder import LATER_US, SplitFolder, before_targets, quantile_us, targets_of, utc, whole_hours
+
+from recs.clock import HOUR, from_micros, micros
+from recs.config import Config
+from recs.etl.item_hours import item_hours
+from recs.etl.item_tables import Sources, build_at_cuts
+from recs.etl.sequences import SequenceRule, sequences
+from recs.evidence.histories import SEQUENCE_COLUMNS
+from recs.judge import replay
+from recs.models import Setting, make, model_class
+from recs.models.fitting import Fit, with_fixed
+from recs.serve.rules import Rules
+from recs.serve.score import recommend
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger("run_split")
+
+TABLES_SHARE = 0.35     # of the budget, for the item tables of earlier cuts
+FIRST_CUTS = 4          # built to see what a cut costs
+WINDOWS = 4             # earlier windows of a protocol with one target per user, shifted by half their length
+TARGETS = 2             # per user and window: the last, and another
+
+
+@dataclass
+class Stopwatch:
+    """The budget in seconds, from now on."""
+
+    budget_s: float
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+
+    @property
+    def spent_s(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float:
+        return self.budget_s - self.spent_s
+
+    def at(self, share: float) -> float:
+        """The reading of time.monotonic() at which this share of the budget is spent."""
+        return self.began + share * self.budget_s
+
+
+@dataclass
+class Run:
+    """One model on one split."""
+
+    split: SplitFolder
+    name: str
+    config: Config
+    fixed: dict[str, Any]
+    k: int
+    refit: bool
+    work: Path
+    watch: Stopwatch
+    fit_s: float = 0.0
+    list_s: float = 0.0
+    built: dict[int, Path] = field(default_factory=dict)    # cut -> item tables
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What the log allows a model; the size of its catalogue is that of the fit events."""
+        return replay.setting_of(self.config, self.split.fit_events.select("item_index").distinct().count())
+
+    @cached_property
+    def grid(self) -> list[dict[str, Any]]:
+        return with_fixed(model_class(self.name).grid(self.setting), self.fixed)
+
+    @property
+    def _is_fitted(self) -> bool:
+        """Is there anything to choose or to train?"""
+        return len(self.grid) > 1 or model_class(self.name).trains
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return kinds_of(self.name, self.grid)
+
+    @property
+    def rules(self) -> Rules:
+        return Rules.of(self.config.lists.rules, self.config.log.events.event_types)
+
+    def lists(self) -> list[Path]:
+        """Lists of every night, a folder of Parquet each."""
+        return self._nightly() if self.split.nightly else self._by_request()
+
+    # ---- nightly -----------------------------------------------------------------------------------------------------------
+
+    def _nightly(self) -> list[Path]:
+        nights, cuts_us = self.split.nights, self.split.cuts_us
+        fitted_us, fitted, out = None, None, []
+        for place, night in enumerate(nights):
+            cut_us = cuts_us[place]
+            if fitted is None or (self._may_fit_again(place) and cut_us >= fitted_us + self.config.fit.every // timedelta(microseconds=1)):
+                fitted, fitted_us = self._fitted_before(cut_us, fitted), cut_us
+            tables = self._tables([cut_us if self.refit else cuts_us[0]], kinds_of(self.name, [fitted.params]))[0]
+            out.append(self._listed(fitted, tables, self._before(cut_us), night))
+        return out
+
+    @cached_property
+    def _history(self) -> DataFrame:
+        """All events before the last night: every earlier night's history is a beginning of it."""
+        last = self.split.history(self.split.nights[-1]).persist()
+        known = last.agg(*(F.sum((F.unix_micros("ts") < cut).cast("long")) for cut in self.split.cuts_us)).first()
+        for night, n in zip(self.split.nights, known, strict=True):
+            have = pq.read_metadata(self.split.path / f"history_events/night={night:02d}.parquet").num_rows
+            if have != (n or 0):
+                log.warning("night %d: its history has %d rows, the last night knows %d from before its cut", night, have, n)
+        return last
+
+    @cached_property
+    def _sequences(self) -> DataFrame:
+        return self.sequences(self._history, self.split.cuts_us[-1]).persist()
+
+    @cached_property
+    def _hours(self) -> DataFrame:
+        gap, types = self.config.sessions.gap, list(self.split.event_types)
+        return item_hours(self._history, self.split.users, utc(whole_hours(self.split.cuts_us[-1])), gap, types).persist()
+
+    def _tables(self, cuts_us: list[int], kinds: frozenset[str]) -> list[Path]:
+        """Item tables of these cuts; those that are there already, also from an earlier run in the work folder, are used again."""
+        if self.refit:      # the nights to come are built along
+            cuts_us = [*cuts_us, *(c for c in self.split.cuts_us if c not in self.built and c not in cuts_us)]
+        sources = Sources(self._hours, self._sequences, self.split.vocabulary, None, self.split.event_types)
+        outs = {from_micros(c): self.work / f"cut-{c}" for c in cuts_us}
+        found = build_at_cuts(sources, outs, kinds, self.config.item_tables, split=self.split.path.name, protocol=self.split.protocol)
+        self.built |= {t.cut_us: t.path for t in found}
+        return [self.built[c] for c in cuts_us]
+
+    def _before(self, cut_us: int) -> DataFrame:
+        """Histories before the cut."""
+        n = F.size(F.filter("ts", lambda t: t < cut_us))
+        arrays = [F.slice(c, F.lit(1), F.col("_n")).alias(c) for c in SEQUENCE_COLUMNS if c != "user_id"]
+        return self._sequences.withColumn("_n", n).where("_n > 0").select("user_id", *arrays)
+
+    def _earlier_cuts(self, before_us: int) -> list[int]:
+        """Earlier cuts, the latest first, each with a whole horizon before `before_us` and something before it."""
+        begins_us = micros(self._history.agg(F.min("ts")).first()[0])
+        wanted = self.config.fit.train_nights if model_class(self.name).trains else self.config.fit.nights
+        last = before_us - self.split.horizon_us
+        cuts = [last - back * self.split.step_us for back in range(wanted)]
+        return [c for c in cuts if c >= begins_us + self.split.horizon_us] or [last]
+
+    def _fitted_before(self, cut_us: int, fitted: Fit | None) -> Fit:
+        """The model fitted on what followed the cuts before `cut_us`; `fitted`: the last time, whose choices are kept."""
+        before = time.monotonic()
+        if not self._is_fitted:
+            return Fit(self.grid[0], [])
+        cuts_us = self._affordable(self._earlier_cuts(cut_us))
+        cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
+        exams = replay.exams_at_cuts(self._sequences, cuts, list(self.split.event_types.values()))
+        exams = replay.exams_sampled(exams, len(cuts), self.config.fit.max_users)
+        found = self._fit(exams, [c.tables for c in cuts], fitted)
+        self.fit_s = time.monotonic() - before
+        return found
+
+    def _affordable(self, cuts_us: list[int]) -> list[int]:
+        """As many of the cuts, the latest first, as a share of the budget bears; the first few show what one costs."""
+        todo = [c for c in cuts_us if c not in self.built]
+        if len(todo) <= FIRST_CUTS:
+            return cuts_us
+        before = time.monotonic()
+        self._tables(todo[:FIRST_CUTS], self.kinds)
+        each = (time.monotonic() - before) / (FIRST_CUTS + len(self.split.nights))
+        bears = FIRST_CUTS + max(0, int((self.watch.at(TABLES_SHARE) - time.monotonic()) / max(each, 1e-3)))
+        if bears < len(todo):
+            log.warning("fitting on %d earlier nights instead of %d: the budget is short", bears, len(todo))
+        return [c for c in cuts_us if c in self.built or c in todo[:bears]]
+
+    def _may_fit_again(self, place: int) -> bool:
+        """Is there time to fit again and still answer the nights left?"""
+        return self.refit and self.watch.left_s > self.fit_s + (len(self.split.nights) - place) * self.list_s
+
+    # ---- one list per request ----------------------------------------------------------------------------------------------
+
+    def _by_request(self) -> list[Path]:
+        fitted = self._fit(*self._earlier_targets(), None) if self._is_fitted else Fit(self.grid[0], [])
+        events = self.split.fit_events.persist()
+        cut_us = whole_hours(micros(events.agg(F.max("ts")).first()[0]) + 1)
+        tables = self._tables_of(events, cut_us, kinds_of(self.name, [fitted.params]))
+        return [self._listed(fitted, tables, self.sequences(self.split.history(n), LATER_US), n) for n in self.split.nights]
+
+    def _tables_of(self, events: DataFrame, cut_us: int, kinds: frozenset[str]) -> Path:
+        """Item tables of events that all lie before the cut."""
+        types = self.split.event_types
+        hours = item_hours(events, self.split.users, utc(cut_us), self.config.sessions.gap, list(types))
+        sources = Sources(hours, self.sequences(events, cut_us), self.split.vocabulary, None, types)
+        n = events.count()
+        out = {utc(cut_us): self.work / f"cut-{cut_us}-{n}"}
+        return build_at_cuts(sources, out, kinds, self.config.item_tables, split=self.split.path.name, events=n)[0].path
+
+    def _earlier_targets(self) -> tuple[DataFrame, list[Path]]:
+        """Exams of the protocol's own rule, inside the fit events: earlier windows, or the last event of each user."""
+        events = self.split.fit_events.persist()
+        if self.split.protocol == "loo":
+            targets = targets_of(events, None, self.split.filter_seen).persist()
+            # users without a target are known whole
+            whole = events.join(targets, "user_id", "left_anti").select(*events.columns)
+            known = before_targets(events, targets).unionByName(whole).persist()
+            cut_us = whole_hours(micros(known.agg(F.max("ts")).first()[0]) + 1)
+            exams = self._exams(events, targets, 0)
+            return replay.exams_sampled(exams, 1, self.config.fit.max_users), [self._tables_of(known, cut_us, self.kinds)]
+        trains, starts = model_class(self.name).trains, self._window_starts(events)
+        exams, tables = [], []
+        for number, (start_us, end_us) in enumerate(starts):
+            inside = events.where(F.col("ts") <= F.timestamp_micros(F.lit(end_us)))
+            targets = targets_of(inside, start_us, self.split.filter_seen, TARGETS if trains else 1).persist()
+            exams.append(self._exams(inside, targets, number))
+            known = events.where(F.col("ts") <= F.timestamp_micros(F.lit(start_us))).persist()
+            tables.append(self._tables_of(known, whole_hours(micros(known.agg(F.max("ts")).first()[0]) + 1), self.kinds))
+            self._say("window", start=str(utc(start_us)), end=str(utc(end_us)))
+            if trains and time.monotonic() > self.watch.at(TABLES_SHARE):
+                break
+        every = exams[0]
+        for more in exams[1:]:
+            every = every.unionByName(more)
+        return replay.exams_sampled(every, len(tables), self.config.fit.max_users), tables
+
+    def _window_starts(self, events: DataFrame) -> list[tuple[int, int]]:
+        """Start and end of the windows, the latest first: as long as the requests' own, each half a window before the last."""
+        if not model_class(self.name).trains:
+            return [(quantile_us(events, self.split.meta.get("q", 0.9)), LATER_US)]
+        last_us, first_us = (micros(events.agg(f("ts")).first()[0]) for f in (F.max, F.min))
+        length = min(self._window_us, (last_us - first_us) // 4)
+        ends = [last_us - back * length // 2 for back in range(WINDOWS)]
+        return [(end - length, end) for end in ends if end - length > first_us + length]
+
+    @cached_property
+    def _window_us(self) -> int:
+        """From the fit events' end to the last request."""
+        return max(self.split.last_request_us() - micros(self.split.fit_events.agg(F.max("ts")).first()[0]), HOUR)
+
+    def _exams(self, events: DataFrame, targets: DataFrame, number: int) -> DataFrame:
+        """A row per target: the history before it, and what it was."""
+        asked = targets.select(
+            "user_id", "target", F.unix_micros("ts").alias("request_us"), F.array("item_index").alias("truth"),
+            F.lit(number).alias("night"), F.lit(replay.NO_CUT).alias("cut_us"),
+        )
+        # a history per target: targets of one user are told apart by their place
+        named = before_targets(events, targets, each=True)
+        histories = self.sequences(named, LATER_US).select(*SEQUENCE_COLUMNS).withColumnRenamed("user_id", "_who")
+        joined = histories.join(asked.withColumn("_who", F.concat_ws("\x1f", "user_id", "target")), "_who")
+        return joined.drop("_who", "target")
+
+    # ---- shared ------------------------------------------------------------------------------------------------------------
+
+    def sequences(self, events: DataFrame, as_of_us: int) -> DataFrame:
+        """Histories of all users before an instant."""
+        gap_us = self.config.sessions.gap // timedelta(microseconds=1)
+        rule = SequenceRule(self.config.sequences.max_events, gap_us, "UTC", self.config.log.events.has_clock)
+        return sequences(events, self.split.users, utc(as_of_us), rule)
+
+    @property
+    def _horizon_us(self) -> int:
+        """How long what followed a cut was looked for."""
+        return self.split.horizon_us if self.split.nightly else self._window_us
+
+    def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None) -> Fit:
+        held = self.fixed | model_class(self.name).kept(fitted.params) if fitted else self.fixed
+        found = replay.fit(
+            self.name, exams, tables, self.setting, self.rules, k=self.config.fit.k, until=self.watch.at(0.6), fixed=held,
+            scratch=self.work / "examples", horizon_us=self._horizon_us,
+        )
+        self._say("fitted", tried=len(found.tried), nights=len(tables), **found.metrics, params=found.params)
+        return found
+
+    def _listed(self, fitted: Fit, tables: Path, histories: DataFrame, night: int) -> Path:
+        """The night's lists as a folder of Parquet."""
+        before = time.monotonic()
+        model = self.work / "model"
+        make(self.name, fitted.params, fitted.weights).save(model)
+        asked = histories.select(*SEQUENCE_COLUMNS).join(self.split.requests(night), "user_id").repartition(8, "user_id")
+        found = recommend(asked, model, tables, self.k, self.rules).withColumn("night", F.lit(night))
+        out = self.work / f"lists-{night:02d}"
+        found.select("user_id", "night", "item_id", "rank", "score").coalesce(1).write.mode("overwrite").parquet(str(out))
+        self.list_s = time.monotonic() - before
+        self._say("night", night=night, seconds=round(self.list_s, 1))
+        return out
+
+    def _say(self, what: str, **facts: Any) -> None:
+        log.info("%5.0f s  %s %s", self.watch.spent_s, what, json.dumps(facts))
+
+
+def kinds_of(name: str, grid: list[dict[str, Any]]) -> frozenset[str]:
+    """Item tables that the model reads with any of these parameters."""
+    return frozenset(kind for params in grid for kind in model_class(name).needs(params))
