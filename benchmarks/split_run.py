@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("run_split")
 
-TABLES_SHARE = 0.35     # of the budget, for the item tables of earlier cuts
+TABLES_SHARE = 0.35     # of the time left, for the item tables of earlier cuts
 FIRST_CUTS = 4          # built to see what a cut costs
 WINDOWS = 4             # earlier windows of a protocol with one target per user, shifted by half their length
 TARGETS = 2             # per user and window: the last, and another
@@ -76,6 +76,7 @@ class Run:
     refit: bool
     work: Path
     watch: Stopwatch
+    cut_s: float = 0.0      # seconds that the item tables of a cut, a fit, the lists of a night took
     fit_s: float = 0.0
     list_s: float = 0.0
     built: dict[int, Path] = field(default_factory=dict)    # cut -> item tables
@@ -177,16 +178,16 @@ class Run:
         return found
 
     def _affordable(self, cuts_us: list[int]) -> list[int]:
-        """As many of the cuts, the latest first, as a share of the budget bears; the first few show what one costs."""
+        """As many of the cuts, the latest first, as a share of the time left bears; the first few show what one costs."""
         todo = [c for c in cuts_us if c not in self.built]
-        if len(todo) <= FIRST_CUTS:
-            return cuts_us
-        before = time.monotonic()
-        self._tables(todo[:FIRST_CUTS], self.kinds)
-        each = (time.monotonic() - before) / (FIRST_CUTS + len(self.split.nights))
-        bears = FIRST_CUTS + max(0, int((self.watch.at(TABLES_SHARE) - time.monotonic()) / max(each, 1e-3)))
+        if not self.cut_s and len(todo) > FIRST_CUTS:
+            before, had = time.monotonic(), len(self.built)
+            self._tables(todo[:FIRST_CUTS], self.kinds)
+            self.cut_s = (time.monotonic() - before) / (len(self.built) - had)
+            todo = todo[FIRST_CUTS:]
+        bears = int(TABLES_SHARE * self.watch.left_s / max(self.cut_s, 1e-3))
         if bears < len(todo):
-            log.warning("fitting on %d earlier nights instead of %d: the budget is short", bears, len(todo))
+            log.warning("fitting on %d earlier nights instead of %d: the budget is short", len(cuts_us) - len(todo) + bears, len(cuts_us))
         return [c for c in cuts_us if c in self.built or c in todo[:bears]]
 
     def _may_fit_again(self, place: int) -> bool:

@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 CELLS = 1 << 24         # users x items of a batch: 64 MB of scores
 _FILES_COLUMNS = ["night", "name", "rows", "bytes", "sha256", "fields"]
 _FILES_DDL = "night int, name string, rows bigint, bytes bigint, sha256 string, fields string"
+LISTS_HERE = 5_000      # lists whose arrays the driver may hold: about 100 MB of the blend's
 NO_CUT = np.iinfo(np.int64).max
 EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth")
 
@@ -167,6 +168,11 @@ class Exams:
         """Lists with something to hit."""
         return int(self._sums(_count)[0])
 
+    @cached_property
+    def nights(self) -> list[int]:
+        """Numbers of the nights with an exam."""
+        return sorted(r["night"] for r in self.exams.select("night").distinct().collect())
+
     @property
     def cuts_us(self) -> tuple[int, ...]:
         """Knowledge cut of each night, by its number."""
@@ -185,8 +191,7 @@ class Exams:
         from recs.nn.staged import MANIFEST, Field, StagedFile, open_staged, write_manifest
 
         names = {n: artifact.content_hash[:16] for n, artifact in enumerate(self.plan.tables)}
-        present = sorted(r["night"] for r in self.exams.select("night").distinct().collect())
-        todo = [n for n in present if not (Path(folder) / names[n] / MANIFEST).exists()]
+        todo = [n for n in self.nights if not (Path(folder) / names[n] / MANIFEST).exists()]
         wanted = self.exams.where(self.exams["night"].isin(todo))
         written = partial(_write_on_worker, self.plan, make, {n: str(Path(folder) / names[n]) for n in todo})
         files = wanted.mapInPandas(written, _FILES_DDL).collect() if todo else []
@@ -196,7 +201,7 @@ class Exams:
             parts = [StagedFile(r["name"], r["rows"], r["bytes"], r["sha256"]) for r in mine]
             facts = {"cut_us": self.cuts_us[night], "item_tables": self.plan.tables[night].content_hash}
             write_manifest(Path(folder) / names[night], fields, parts, facts)
-        return {n: open_staged(Path(folder) / names[n]) for n in present if (Path(folder) / names[n] / MANIFEST).exists()}
+        return {n: open_staged(Path(folder) / names[n]) for n in self.nights if (Path(folder) / names[n] / MANIFEST).exists()}
 
     def enough(self) -> bool:
         """Is the time for the search over?"""
@@ -212,6 +217,8 @@ class Exams:
         from pyspark import StorageLevel
 
         blobs = self.exams.mapInPandas(partial(_stage_on_worker, self.plan, make), "arrays binary")
+        if self.n_lists <= LISTS_HERE:
+            return _Here([_arrays(row["arrays"]) for row in blobs.collect()], self.n_lists)
         return _Blobs(blobs.persist(StorageLevel.DISK_ONLY), self.n_lists)
 
     def metrics_of(self, name: str, params: dict[str, Any]) -> dict[str, float]:
@@ -222,6 +229,16 @@ class Exams:
 
     def _sums(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         return _added(self.exams.mapInPandas(partial(_ask_on_worker, self.plan, ask), "place int, total double"))
+
+
+class _Here:
+    """What was kept of every question, in the driver's memory: a search asks a hundred times, and a Spark job costs a second."""
+
+    def __init__(self, questions: list[dict[str, np.ndarray]], n_lists: int) -> None:
+        self.questions, self.n_lists = questions, n_lists
+
+    def mean(self, ask: Callable[[dict[str, np.ndarray]], np.ndarray]) -> np.ndarray:
+        return np.round(sum(ask(arrays) for arrays in self.questions) / self.n_lists, 9)
 
 
 class _Blobs:
@@ -247,8 +264,11 @@ def _ask_on_worker(plan: _Plan, ask: Callable[[Question], np.ndarray], frames: I
 
 
 def _ask_blobs_on_worker(ask: Callable[[dict[str, np.ndarray]], np.ndarray], frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    blobs = (blob for frame in frames for blob in frame["arrays"])
-    yield from _total(ask(dict(np.load(io.BytesIO(blob), allow_pickle=False))) for blob in blobs)
+    yield from _total(ask(_arrays(blob)) for frame in frames for blob in frame["arrays"])
+
+
+def _arrays(blob: bytes) -> dict[str, np.ndarray]:
+    return dict(np.load(io.BytesIO(blob), allow_pickle=False))
 
 
 def _total(answers: Iterator[np.ndarray]) -> Iterator[pd.DataFrame]:

@@ -66,7 +66,8 @@ class Replay(Protocol):
 
     k: int
     n_lists: int
-    cuts_us: tuple[int, ...]    # of the nights, by number
+    nights: list[int]           # those with a list
+    cuts_us: tuple[int, ...]    # of all nights, by number
     horizon_us: int             # what followed was looked for so long after a cut
     scratch: Path | None        # where examples may be kept from one fit to the next
 

@@ -46,7 +46,7 @@ LEAST_MEETINGS = 5          # of an item in the histories, to have a number of i
 
 def fit(params: dict[str, Any], setting: Setting, replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
-    newest_first = [int(n) for n in np.argsort(replay.cuts_us)[::-1]]
+    newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     recipe = recipe_of(params)
     if params["prior"] is None:
         names = [name for name in components(setting) if name.partition("@")[0] in recipe.kinds | {"popular", "new", "own"}]

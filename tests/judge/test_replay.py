@@ -39,7 +39,7 @@ def frame(spark, events: list[tuple[str, int, int, int]]):
 
 def tables_of(folder: Path, events: list[tuple[str, int, int, int]], cut_us: int = CUT) -> Path:
     seen = pd.DataFrame(events, columns=["user", "item", "ts", "type"])
-    return build(folder, seen.assign(user=pd.factorize(seen.user)[0]), cut_us, ("cooc", "transitions", "adopters", "ease:300")).path
+    return build(folder, seen.assign(user=pd.factorize(seen.user)[0]), cut_us, ("cooc", "transitions", "adopters", "ease_near:300")).path
 
 
 EVENTS = [
