@@ -22,10 +22,13 @@ from pyspark.sql import functions as F
 
 from recs.clock import DAY, HOUR, MICROS
 from recs.config import Config
+from recs.judge.targets import before_targets, quantile_us, targets_of
 from recs.schemas import EVENTS, USERS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["LATER_US", "SplitError", "SplitFolder", "before_targets", "quantile_us", "targets_of", "utc", "whole_hours"]
 
 LATER_US = 253_000_000_000 * MICROS     # the year 9987: after everything
 
@@ -162,38 +165,3 @@ def whole_hours(us: int) -> int:
 
 def utc(us: int) -> datetime:
     return datetime.fromtimestamp(us / MICROS, UTC)
-
-
-def targets_of(events: DataFrame, after_us: int | None, filter_seen: bool) -> DataFrame:
-    """One target per user: his last event, with its place in his history.
-
-    `after_us` None: the last of all, of users with three or more (leave-one-out).  Else the last event after that instant of an item
-    that has an event up to it, by a user who has one up to it; where seen items are filtered the last first meeting (time to split).
-    """
-    in_order = Window.partitionBy("user_id").orderBy("ts", "source_seq", "event_id")
-    placed = events.select("user_id", "item_index", "ts", F.row_number().over(in_order).alias("place"))
-    if after_us is None:
-        every = placed.groupBy("user_id").agg(F.max_by(F.struct("*"), "place").alias("t")).select("t.*")
-        return every.where("place >= 3")
-    met = Window.partitionBy("user_id", "item_index").orderBy("place")
-    split = F.timestamp_micros(F.lit(after_us))
-    fit = events.where(F.col("ts") <= split)
-    later = placed.withColumn("meeting", F.row_number().over(met)).where(F.col("ts") > split)
-    later = later.where("meeting = 1") if filter_seen else later
-    for known in ("user_id", "item_index"):
-        later = later.join(fit.select(known).distinct(), known, "left_semi")
-    return later.groupBy("user_id").agg(F.max_by(F.struct("item_index", "ts", "place"), "place").alias("t")).select("user_id", "t.*")
-
-
-def before_targets(events: DataFrame, targets: DataFrame) -> DataFrame:
-    """Events of the targets' users that stand before the target."""
-    in_order = Window.partitionBy("user_id").orderBy("ts", "source_seq", "event_id")
-    placed = events.withColumn("place", F.row_number().over(in_order))
-    limit = targets.select("user_id", F.col("place").alias("target_place"))
-    return placed.join(limit, "user_id").where("place < target_place").select(*events.columns)
-
-
-def quantile_us(events: DataFrame, q: float) -> int:
-    """The instant of the event at this share of all events, microseconds."""
-    return int(events.agg(F.expr(f"percentile_disc({q}) WITHIN GROUP (ORDER BY unix_micros(ts))")).first()[0])
-
