@@ -28,7 +28,7 @@ def config(list_name: str = "main", **lists) -> Config:
     }
     rules = {"seen": {"by_type": {"event": 1}}}    # an item met within a day is not shown
     return Config(
-        log=LogConfig.model_validate(log), models=["personal"], champion="personal",
+        log=LogConfig.model_validate(log), models=["personal"],
         lists=ListConfig.model_validate({"name": list_name, "k": 5, "active_days": 30, "rules": rules, **lists}),
     )
 
