@@ -30,7 +30,7 @@ from recs.jobs import item_tables, train
 from recs.jobs._cli import code_version
 from recs.jobs.sequences import rule_of
 from recs.judge.comparison import listed
-from recs.judge.truth import followed
+from recs.judge.truth import followed, with_own_list
 from recs.schemas import EVENTS, ITEM_HOURS, SEQUENCES, USERS, Table
 from recs.serve import nights
 from recs.serve.artifacts import ship, tables_artifact
@@ -165,7 +165,7 @@ def _one_night(work: Lake, lake: Lake, fits: Fits, inputs: Inputs, number: int, 
         kinds = reduce(frozenset.union, (m.needs for m in models.values()))
         state = State(night.as_of_us, inputs.attempt.max_batch)
         tables = item_tables.run(lake.spark, work, config, night.as_of, kinds, derived=inputs.derived, state=state)
-        active = inputs.who.where("audience = 'user'").select("user_id", "segment").persist()
+        active = with_own_list(inputs).persist()
         shelf = ship(lake.spark, tables_artifact(tables.path))
         lists = []
         for label, m in models.items():

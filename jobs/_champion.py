@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,19 +43,20 @@ def of_the_night(lake: Lake, config: Config, derived: Readable, attempt: nights.
         if not known:
             raise TableError(f"{lake.path(MODELS)} has no model {attempt.model_version}, which {attempt.name} was made with; use --refresh")
         return train.at_hand(lake, known[0])
-    reigning = champions.champion(lake, attempt.night.as_of_us)
-    if reigning is not None and not anew and not refit_due(champions.models(lake), reigning, config, attempt.night.as_of_us):
-        return train.at_hand(lake, reigning)
+    latest, reigning = champions.champion(lake), champions.champion(lake, attempt.night.as_of_us)
+    if reigning is not None:
+        past = latest["model_version"] != reigning["model_version"]     # a night before the champion's time changes nothing
+        if past or not (anew or refit_due(champions.models(lake), reigning, config, attempt.night.as_of_us)):
+            return train.at_hand(lake, reigning)
     trained = train.fit_all(lake, config, derived, attempt)
     if reigning is None:
         row, why = first_champion([t.row for t in trained], f"ndcg@{config.fit.k}")
-        if champions.champion(lake) is None:
+        if latest is None:
             first = champions.Decision(row["model_version"], "promoted", "first", "", "night", why, nights.now_us(), judged="fit")
             champions.decide(lake, first)
         return next(t for t in trained if t.version == row["model_version"])    # a past night with no champion of its time: not crowned
     refit = next((t for t in trained if t.row["name"] == reigning["name"]), None)
-    latest = champions.champion(lake)
-    if refit is None or latest is None or latest["model_version"] != reigning["model_version"]:
+    if refit is None or refit.version == reigning["model_version"]:     # no longer configured, or fitted from the same data
         return train.at_hand(lake, reigning)
     decided = judge(lake, config, derived, attempt, refit.row, reigning, "night", quietly)
     champions.decide(lake, decided)
@@ -126,8 +128,11 @@ def gains_on(lake: Lake, config: Config, found: Window, challenger: Row, reignin
     if BASELINE not in (challenger["name"], reigning["name"]):
         who, versus = [*who, Contestant(BASELINE, BASELINE)], [*versus, BASELINE]
     folder = Path(lake.root) / "_runs" / f"{nights.now_us()}-judge"
-    with replayed(lake, config, who, found.nights, max_batch, k, folder, None, step) as again, step("judge"):
-        figures = compare(again.lists, again.truth, [c.label for c in who], k, versus)
+    try:
+        with replayed(lake, config, who, found.nights, max_batch, k, folder, None, step) as again, step("judge"):
+            figures = compare(again.lists, again.truth, [c.label for c in who], k, versus)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     over_baseline = _over(figures, metric, BASELINE) if BASELINE in versus else None
     return Gains(metric, _over(figures, metric, "champion"), over_baseline, _lists(figures, metric))
 

@@ -31,7 +31,7 @@ def followed(inputs: Inputs, horizon_us: int) -> DataFrame:
 
     config, at = inputs.config, inputs.attempt.night
     ages = inputs.item_hours.groupBy("item_id").agg(F.unix_micros(F.min("hour")).alias("first_us"))
-    who = inputs.who.where("audience = 'user'").select("user_id", "segment")
+    who = with_own_list(inputs)
     history = inputs.sequences.select("user_id", "n_events")
     truth = met(inputs, horizon_us).join(who, "user_id").join(history, "user_id").join(ages, "item_id", "left")
     for hidden, on in _not_allowed(inputs):
@@ -39,9 +39,19 @@ def followed(inputs: Inputs, horizon_us: int) -> DataFrame:
         truth = truth.withColumn("barred", F.coalesce("hidden", F.lit(False)) | F.col("barred")).drop("hidden")
     scored = F.col("first_us").isNotNull() & ~F.col("barred")
     clock = [_age(at.as_of_us), _hour(config.clock.zone)] if config.log.events.has_clock else []
-    whole = [F.lit(f"night={at.run_date}"), band("history", F.col("n_events"), HISTORY), _segment(truth)]
+    whole = [F.lit(f"night={at.run_date}"), band("history", F.col("n_events"), HISTORY), F.concat(F.lit("segment="), "segment")]
     slices = F.when(scored, F.array(F.lit(""), *whole, *clock, F.lit("truth=all"))).otherwise(F.array(F.lit("truth=all")))
     return truth.select("user_id", "item_id", slices.alias("slices"))
+
+
+def with_own_list(inputs: Inputs) -> DataFrame:
+    """user_id, segment of the users who get a list of their own; the largest segments keep their names, the others are one."""
+    from pyspark.sql import functions as F
+
+    who = inputs.who.where("audience = 'user'").select("user_id", "segment")
+    counted = who.groupBy("segment").count().orderBy(F.desc("count"), "segment").limit(SEGMENTS)
+    largest = [r["segment"] for r in counted.collect()]
+    return who.withColumn("segment", F.when(F.col("segment").isin(largest), F.col("segment")).otherwise(F.lit("(other)")))
 
 
 def met(inputs: Inputs, horizon_us: int) -> DataFrame:
@@ -91,13 +101,3 @@ def _hour(zone: str) -> Column:
     from pyspark.sql import functions as F
 
     return band("hour", F.hour(F.from_utc_timestamp("ts", zone)), HOURS)
-
-
-def _segment(truth: DataFrame) -> Column:
-    """The largest segments by name, the others together."""
-    from pyspark.sql import functions as F
-
-    counted = truth.groupBy("segment").agg(F.count_distinct("user_id").alias("n"))
-    largest = [r["segment"] for r in counted.orderBy(F.desc("n"), "segment").limit(SEGMENTS).collect()]
-    named = F.when(F.col("segment").isin(largest), F.col("segment")).otherwise(F.lit("(other)"))
-    return F.concat(F.lit("segment="), named)
