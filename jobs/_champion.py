@@ -26,9 +26,10 @@ from recs.serve import nights
 from recs.serve.inputs import Inputs, Readable
 from recs.serve.make import model_lists
 from recs.serve.score import MODEL_ERROR
-from recs.tables import Lake, TableError
+from recs.tables import ConflictError, Lake, TableError
 
 Step = Callable[..., Any]
+PATIENCE_S = 60.0       # a decision is a commit and a row: whoever is at it is done soon
 Row = champions.Row
 
 
@@ -53,13 +54,16 @@ def of_the_night(lake: Lake, config: Config, derived: Readable, attempt: nights.
         row, why = first_champion([t.row for t in trained], f"ndcg@{config.fit.k}")
         if latest is None:
             first = champions.Decision(row["model_version"], "promoted", "first", "", "night", why, nights.now_us(), judged="fit")
-            champions.decide(lake, first)
+            champions.decide(lake, first, PATIENCE_S)
         return next(t for t in trained if t.version == row["model_version"])    # a past night with no champion of its time: not crowned
     refit = next((t for t in trained if t.row["name"] == reigning["name"]), None)
     if refit is None or refit.version == reigning["model_version"]:     # no longer configured, or fitted from the same data
         return train.at_hand(lake, reigning)
     decided = judge(lake, config, derived, attempt, refit.row, reigning, "night", quietly)
-    champions.decide(lake, decided)
+    try:
+        champions.decide(lake, decided, PATIENCE_S)
+    except ConflictError:   # a person decided while this was judged: his champion makes the lists
+        return train.at_hand(lake, champions.champion(lake, attempt.night.as_of_us) or reigning)
     return refit if decided.changes_the_champion else train.at_hand(lake, reigning)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,10 +96,12 @@ class Gains:
 
     def facts(self) -> dict[str, Any]:
         """For the decision's evidence."""
-        named = {"champion": self.over_champion, "baseline": self.over_baseline}
-        return {"metric": self.metric, "lists": self.lists} | {
-            f"over_{who}": None if e is None else {"value": e.value, "low": e.low, "high": e.high, "p": e.p} for who, e in named.items()
-        }
+        out: dict[str, Any] = {"metric": self.metric, "lists": self.lists}
+        for who, e in (("champion", self.over_champion), ("baseline", self.over_baseline)):
+            # JSON knows no NaN
+            known = e is not None and math.isfinite(e.value)
+            out[f"over_{who}"] = {"value": e.value, "low": e.low, "high": e.high, "p": e.p} if known else None
+        return out
 
 
 def verdict(kind: str, gains: Gains, config: PromotionConfig) -> tuple[bool, str]:
