@@ -22,10 +22,13 @@ from pyspark.sql import functions as F
 
 from recs.clock import DAY, HOUR, MICROS
 from recs.config import Config
+from recs.judge.targets import before_targets, quantile_us, targets_of
 from recs.schemas import EVENTS, USERS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["LATER_US", "SplitError", "SplitFolder", "before_targets", "quantile_us", "targets_of", "utc", "whole_hours"]
 
 LATER_US = 253_000_000_000 * MICROS     # the year 9987: after everything
 
@@ -167,44 +170,3 @@ def whole_hours(us: int) -> int:
 
 def utc(us: int) -> datetime:
     return datetime.fromtimestamp(us / MICROS, UTC)
-
-
-def targets_of(events: DataFrame, after_us: int | None, filter_seen: bool, per_user: int = 1) -> DataFrame:
-    """user_id, target (0, 1, …), item_index, ts, place: up to `per_user` targets of each user, with their places in his history.
-
-    Target 0 is his last event, further ones are drawn by a hash.  `after_us` None: the last of all, of users with three or more
-    (leave-one-out).  Else events after that instant of items that have an event up to it, by users who have one up to it; where
-    seen items are filtered, first meetings only (time to split).
-    """
-    in_order = Window.partitionBy("user_id").orderBy("ts", "source_seq", "event_id")
-    placed = events.select("user_id", "item_index", "ts", F.row_number().over(in_order).alias("place"))
-    if after_us is None:
-        later = placed.where("place >= 3")
-    else:
-        met = Window.partitionBy("user_id", "item_index").orderBy("place")
-        split = F.timestamp_micros(F.lit(after_us))
-        fit = events.where(F.col("ts") <= split)
-        later = placed.withColumn("meeting", F.row_number().over(met)).where(F.col("ts") > split)
-        later = later.where("meeting = 1") if filter_seen else later
-        for known in ("user_id", "item_index"):
-            later = later.join(fit.select(known).distinct(), known, "left_semi")
-    last = Window.partitionBy("user_id").orderBy(F.desc("place"))
-    others = Window.partitionBy("user_id").orderBy(F.col("n") > 1, F.xxhash64("user_id", "place"))
-    numbered = later.withColumn("n", F.row_number().over(last)).withColumn("target", F.row_number().over(others) - 1)
-    return numbered.where(F.col("target") < per_user).select("user_id", "target", "item_index", "ts", "place")
-
-
-def before_targets(events: DataFrame, targets: DataFrame, each: bool = False) -> DataFrame:
-    """Events of the targets' users that stand before the target; `each`: user_id says which target too (user, 0x1f, number)."""
-    in_order = Window.partitionBy("user_id").orderBy("ts", "source_seq", "event_id")
-    placed = events.withColumn("place", F.row_number().over(in_order))
-    limit = targets.select("user_id", "target", F.col("place").alias("target_place"))
-    known = placed.join(limit, "user_id").where("place < target_place")
-    named = known.withColumn("user_id", F.concat_ws("\x1f", "user_id", "target")) if each else known
-    return named.select(*events.columns)
-
-
-def quantile_us(events: DataFrame, q: float) -> int:
-    """The instant of the event at this share of all events, microseconds."""
-    return int(events.agg(F.expr(f"percentile_disc({q}) WITHIN GROUP (ORDER BY unix_micros(ts))")).first()[0])
-

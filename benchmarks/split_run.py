@@ -227,7 +227,7 @@ class Run:
         exams, tables = [], []
         for number, (start_us, end_us) in enumerate(starts):
             inside = events.where(F.col("ts") <= F.timestamp_micros(F.lit(end_us)))
-            targets = targets_of(inside, start_us, self.split.filter_seen, TARGETS if trains else 1).persist()
+            targets = targets_of(inside, start_us, self.split.filter_seen, per_user=TARGETS if trains else 1).persist()
             exams.append(self._exams(inside, targets, number))
             known = events.where(F.col("ts") <= F.timestamp_micros(F.lit(start_us))).persist()
             tables.append(self._tables_of(known, whole_hours(micros(known.agg(F.max("ts")).first()[0]) + 1), self.kinds))

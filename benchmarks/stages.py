@@ -104,8 +104,9 @@ def measure(events: int, workdir: Path) -> list[dict[str, Any]]:
         for name, _table, run in derive.STAGES:
             timed(name, mode, lambda run=run: run(spark, lake, config, night.as_of, attempt.max_batch), lambda _: got.tally.accepted)
         derived = derive.bring(lake, config, night.as_of, attempt.max_batch, _silent)
-        cls = model_class(config.champion)
-        model = make(config.champion, cls.grid(Setting())[0])
+        name = config.models[-1]
+        cls = model_class(name)
+        model = make(name, cls.grid(Setting())[0])
         folder = workdir / f"model-{events}"
         model.save(folder)
         state = State(night.as_of_us, attempt.max_batch)

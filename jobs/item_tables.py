@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recs.clock import from_micros, micros, parse_instant
 from recs.config import Config
-from recs.etl.item_tables import build_item_tables
+from recs.etl.item_tables import Sources, build_at_cuts
 from recs.etl.news import State
 from recs.evidence.item_tables import ItemTables
 from recs.jobs._cli import RunRecord, _typed, load, parser, run_job
@@ -69,14 +69,22 @@ def run(
 
     The state may lie beyond the cut: nothing at or after the cut is read.  Raises TableError when it lies before.
     """
-    derived, state = derived or lake, state or standing(lake)
-    if state.as_of_us < micros(cut):
-        raise TableError(f"sequences and item_hours stand at {state}, before the cut {cut.isoformat()}; bring them forward first")
+    state = state or standing(lake)
+    return run_many(lake, config, {cut: Path(out or folder(lake.root, cut, state))}, kinds, derived or lake, state)[0]
+
+
+def run_many(
+    lake: Lake, config: Config, outs: Mapping[datetime, Path], kinds: Iterable[str], derived: Readable, state: State,
+) -> list[ItemTables]:
+    """The item tables of several cuts, in the same Spark jobs, each into its folder."""
+    for cut in outs:
+        if state.as_of_us < micros(cut):
+            raise TableError(f"sequences and item_hours stand at {state}, before the cut {cut.isoformat()}; bring them forward first")
     vocabulary, items = (lake.read(t).where(f"batch_id <= {state.max_batch}") for t in (ITEM_VOCABULARY, ITEMS))
-    return build_item_tables(
-        derived.read(ITEM_HOURS), derived.read(SEQUENCES), vocabulary, items if config.log.items else None, cut, kinds, config.item_tables,
-        Path(out or folder(lake.root, cut, state)), {name: t.code for name, t in config.log.events.event_types.items()},
-        as_of_us=state.as_of_us, max_batch=state.max_batch,
+    codes = {name: t.code for name, t in config.log.events.event_types.items()}
+    sources = Sources(derived.read(ITEM_HOURS), derived.read(SEQUENCES), vocabulary, items if config.log.items else None, codes)
+    return build_at_cuts(
+        sources, outs, kinds, config.item_tables, as_of_us=state.as_of_us, max_batch=state.max_batch,
         max_events=config.sequences.max_events, session_gap_s=config.sessions.gap.total_seconds(),
     )
 

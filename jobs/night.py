@@ -22,8 +22,9 @@ from recs.clock import Night, parse_date, parse_instant, parse_zone
 from recs.config import Config, ConfigError
 from recs.etl.news import State
 from recs.generate import GenerateConfig, generate, make_config
-from recs.jobs import derive, ingest, item_tables, publish, recommend, train
+from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend
 from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
+from recs.judge import champions
 from recs.report.night import summary
 from recs.report.progress import Steps
 from recs.serve import nights
@@ -42,7 +43,7 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> D
     attempt = nights.plan(lake, night, config.lists.name, config_hash=config.hash, code_version=code_version(), refresh=args.refresh)
     derived = derive.bring(lake, config, attempt.night.as_of, attempt.max_batch, steps)
     with steps("train") as counts:
-        model = train.champion(lake, config, derived, attempt, anew=args.train)
+        model = _champion.of_the_night(lake, config, derived, attempt, anew=args.train)
         counts.update(model.counts())
     with steps("item_tables") as counts:
         state = State(attempt.night.as_of_us, attempt.max_batch)
@@ -119,12 +120,14 @@ def main(argv: list[str] | None = None) -> int:
                 with steps("start"):
                     lake = Lake(start("recs night", config.spark), args.root)
                 decision = run(lake, config, args, steps)
+                reigning = champions.why(lake)
             facts = {"decision": decision.decision, "reason": decision.reason, "content_hash": decision.content.hash}
         finally:
             for name, seconds in steps.seconds.items():
                 record.step(name, seconds, **steps.counts[name])
             record.write(**facts)
         summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
+        console.print(reigning, highlight=False)
         console.print(decision.line, style="green" if decision.is_published else "red", highlight=False)
         return 0 if decision.is_published else HELD
 

@@ -18,7 +18,7 @@ from recs.clock import Night, local_today
 from recs.config import Config
 from recs.etl.news import State
 from recs.evidence.item_tables import ArtifactError, ItemTables
-from recs.jobs import derive, item_tables, train
+from recs.jobs import _champion, derive, item_tables
 from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
 from recs.report.progress import Steps
 from recs.serve import nights, staging
@@ -69,12 +69,12 @@ def main(argv: list[str] | None = None) -> int:
             attempt = nights.plan(lake, night, config.lists.name, **made_by, refresh=args.refresh)
             state = State.of(attempt.night.as_of, attempt.max_batch)
             derived = derive.bring(lake, config, attempt.night.as_of, attempt.max_batch, steps)
-            model = train.champion(lake, config, derived, attempt)
+            model = _champion.of_the_night(lake, config, derived, attempt)
             tables = item_tables.run(lake.spark, lake, config, attempt.night.as_of, model.needs, derived=derived, state=state)
             with steps("recommend") as counts:
                 counts.update(run(
-                    lake.spark, lake, config, attempt, model_path=model.path, model_version=model.version, model_hash=model.content_hash,
-                    tables_path=tables.path, derived=derived, changed_only=args.changed_only,
+                    lake.spark, lake, config, attempt, model_path=model.path, model_version=model.version,
+                    model_hash=model.row["content_hash"], tables_path=tables.path, derived=derived, changed_only=args.changed_only,
                 )[1])
         record.step("recommend", steps.seconds["recommend"], **steps.counts["recommend"])
         record.write(attempt=attempt.number, model_version=model.version, item_tables=tables.version)

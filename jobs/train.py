@@ -1,4 +1,4 @@
-"""Fit the configured models on earlier nights and make one of them champion.
+"""Fit the configured models on earlier nights: candidates, from which `recs promote` and the night choose the champion.
 
 reads   sequences, item_hours, item_vocabulary, items (as of each earlier cut; nothing at or after the night's own cut)
 writes  root/_models/<model_version>, models (one row per model)
@@ -13,25 +13,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
 from pathlib import Path
 from typing import Any
+
+from pyspark.sql import functions as F
 
 from recs.clock import Night, from_micros
 from recs.config import Config
 from recs.etl.news import State
 from recs.jobs import derive, item_tables
 from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
-from recs.judge import replay
+from recs.judge import champions, replay
+from recs.judge.promotion import recipe_of
 from recs.models import load as load_model
 from recs.models import make, model_class
 from recs.models.fitting import Fit
 from recs.report.progress import Steps
-from recs.schemas import ITEM_VOCABULARY, MODELS, SEQUENCES
+from recs.schemas import ITEM_VOCABULARY, SEQUENCES
 from recs.serve import nights
 from recs.serve.artifacts import folder_hash
+from recs.serve.inputs import Readable
 from recs.serve.rules import Rules
 from recs.session import start
 from recs.tables import Lake, TableError, lease
@@ -61,58 +65,42 @@ class Trained:
         return {"champion": self.version, "fitted_now": self.is_new, **json.loads(self.row["metrics"])}
 
 
-def champion(lake: Lake, config: Config, derived: derive.Derived, attempt: nights.Attempt, anew: bool = False) -> Trained:
-    """The model that makes this attempt's lists.
-
-    The one in the attempt's tuple where it has been chosen; else the newest of the configured champion's name that knows nothing
-    after the cut and is not older than `fit.every`; else it is fitted now, with all other models.
-    """
-    rows, as_of_us = _rows(lake), attempt.night.as_of_us
-    if attempt.model_version:
-        known = [r for r in rows if r["model_version"] == attempt.model_version]
-        if not known:
-            raise TableError(f"{lake.path(MODELS)} has no model {attempt.model_version}, which {attempt.name} was made with; use --refresh")
-        return _trained(lake, known[0])
-    oldest_us = as_of_us - micros_of(config.fit.every)
-    fresh = [
-        r for r in rows
-        if r["name"] == config.champion and r["config_hash"] == config.hash and oldest_us < r["trained_through_us"] <= as_of_us
-    ]
-    if fresh and not anew:
-        return _trained(lake, max(fresh, key=lambda r: (r["trained_through_us"], r["model_version"])))
-    return next(t for t in fit_all(lake, config, derived, attempt) if t.row["name"] == config.champion)
-
-
-def fit_all(lake: Lake, config: Config, derived: derive.Derived, attempt: nights.Attempt) -> list[Trained]:
-    """Fit every configured model on the nights before the attempt's; one row each in `models`, written together."""
-    cuts, exams, rules = *_exams(lake, config, derived, attempt), Rules.of(config.lists.rules, config.log.events.event_types)
-    setting = _setting(lake, config)
-    trained = []
-    for name in config.models:
-        fitted = replay.fit(name, exams, [c.tables for c in cuts], setting, rules, config.fit.k)
-        trained.append(_saved(lake, config, attempt, name, fitted))
-    old = [r for r in _rows(lake) if r["status"] == "champion"]
-    _write(lake, [r | {"status": "retired"} for r in old] + [t.row for t in trained])
+def fit_all(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt) -> list[Trained]:
+    """Fit every configured model on the nights before the attempt's; a candidate each in `models`, written together."""
+    trained = fit_models(lake, config, derived, attempt, config.models)
+    champions.add_candidates(lake, [t.row for t in trained])
     return trained
+
+
+def fit_models(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, names: Sequence[str]) -> list[Trained]:
+    """Fit these models on the nights before the attempt's, into folders under the lake's root; `models` does not hear of it."""
+    rules, setting = Rules.of(config.lists.rules, config.log.events.event_types), _setting(lake, config)
+    found = []
+    for name in names:
+        cuts, exams = _exams(lake, config, derived, attempt, name)
+        examples = Path(lake.root) / "_examples" if model_class(name).trains else None
+        fitted = replay.fit(name, exams, [c.tables for c in cuts], setting, rules, config.fit.k, scratch=examples)
+        found.append(_saved(lake, config, attempt, name, fitted))
+    return found
 
 
 def _setting(lake: Lake, config: Config):
     return replay.setting_of(config, lake.read(ITEM_VOCABULARY).count())
 
 
-def _exams(lake: Lake, config: Config, derived: derive.Derived, attempt: nights.Attempt):
-    """The earlier cuts with their item tables, and what users were asked at them."""
-    setting = _setting(lake, config)
-    classes = [model_class(name) for name in config.models]
-    kinds = reduce(frozenset.union, (cls.needs(p) for cls in classes for p in cls.grid(setting)), frozenset())
+def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str):
+    """The earlier cuts with their item tables, and what users were asked at them; many for what learns, a few for the rest."""
+    setting, cls = _setting(lake, config), model_class(name)
+    kinds = frozenset(kind for params in cls.grid(setting) for kind in cls.needs(params))
     state = State(attempt.night.as_of_us, attempt.max_batch)
-    horizon_us = micros_of(config.fit.horizon)
-    cuts = []
-    for n in range(config.fit.nights, 0, -1):
-        cut_us = attempt.night.as_of_us - n * horizon_us
-        tables = item_tables.run(lake.spark, lake, config, from_micros(cut_us), kinds, derived=derived, state=state)
-        lead_us = attempt.night.serve_at_us - attempt.night.as_of_us
-        cuts.append(replay.Cut(tables.path, cut_us, cut_us + lead_us, horizon_us))
+    horizon_us, lead_us = micros_of(config.fit.horizon), attempt.night.serve_at_us - attempt.night.as_of_us
+    wanted = config.fit.train_nights if cls.trains else config.fit.nights
+    cuts_us = [attempt.night.as_of_us - n * horizon_us for n in range(1, wanted + 1)]
+    begins_us = derived.read(SEQUENCES).agg(F.min(F.unix_micros("first_ts"))).first()[0] or 0
+    cuts_us = [c for c in cuts_us if c >= begins_us + horizon_us] or cuts_us[:1]
+    outs = {from_micros(c): item_tables.folder(lake.root, from_micros(c), state) for c in cuts_us}
+    tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
+    cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
     targets = [t.code for t in config.log.events.event_types.values() if t.target]
     exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, targets)
     return cuts, replay.exams_sampled(exams, len(cuts), config.fit.max_users)
@@ -123,17 +111,19 @@ def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitte
     body = json.dumps([name, fitted.params, attempt.night.as_of_us, attempt.max_batch, config.hash], sort_keys=True)
     version = f"{name}-{attempt.night.as_of:%Y%m%dT%H%M}-{_short_hash(body)}"
     path = _folder(lake) / version
-    make(name, fitted.params).save(path)
+    make(name, fitted.params, fitted.weights).save(path)
     row = {
-        "model_version": version, "name": name, "trained_through_us": attempt.night.as_of_us, "params": json.dumps(fitted.params),
+        "model_version": version, "name": name, "recipe": recipe_of(name, config), "trained_through_us": attempt.night.as_of_us,
+        "params": json.dumps(fitted.params),
         "metrics": json.dumps(fitted.metrics), "data_versions": json.dumps({"max_batch": attempt.max_batch}),
         "code_version": code_version(), "config_hash": config.hash, "content_hash": folder_hash(path), "path": f"_models/{version}",
-        "status": "champion" if name == config.champion else "candidate", "created_at_us": nights.now_us(),
+        "status": "candidate", "created_at_us": nights.now_us(),
     }
     return Trained(row, path, is_new=True)
 
 
-def _trained(lake: Lake, row: dict[str, Any]) -> Trained:
+def at_hand(lake: Lake, row: dict[str, Any]) -> Trained:
+    """A model that lies under the lake's root, by its row."""
     return Trained(row, _folder(lake) / row["model_version"], is_new=False)
 
 
@@ -141,28 +131,6 @@ def _folder(lake: Lake) -> Path:
     if "://" in lake.root:
         raise TableError(f"{lake.root} is a URL and models are files of the driver: use a folder that driver and executors see")
     return Path(lake.root) / "_models"
-
-
-def _rows(lake: Lake) -> list[dict[str, Any]]:
-    """The rows of `models`, instants as microseconds."""
-    from pyspark.sql import functions as F
-
-    instants = [F.unix_micros(c).alias(f"{c}_us") for c in _INSTANTS]
-    return [r.asDict() for r in lake.read(MODELS).select(*_PLAIN, *instants).collect()]
-
-
-def _write(lake: Lake, rows: list[dict[str, Any]]) -> None:
-    from pyspark.sql import functions as F
-
-    ddl = ", ".join([f"{c} string" for c in _PLAIN] + [f"{c}_us bigint" for c in _INSTANTS])
-    names = [*_PLAIN, *(f"{c}_us" for c in _INSTANTS)]
-    newest = {r["model_version"]: r for r in rows}.values()     # a model fitted again from the same data has the same version
-    frame = lake.spark.createDataFrame([tuple(r[n] for n in names) for r in newest], ddl)
-    lake.merge(frame.select(*_PLAIN, *(F.timestamp_micros(f"{c}_us").alias(c) for c in _INSTANTS)), MODELS, {"stage": "train"})
-
-
-_INSTANTS = ("trained_through", "created_at")
-_PLAIN = tuple(c for c in MODELS.column_names if c not in _INSTANTS)
 
 
 def micros_of(duration: timedelta) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from .clock import parse_zone
 
@@ -198,10 +198,19 @@ class FitConfig(_Strict):
 
     nights: int = Field(2, ge=1)                    # cuts before the night
     train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from
-    every: Duration = timedelta(days=7)             # fitted anew when the champion's parameters are older; item tables are new nightly
+    every: Duration = timedelta(days=7)             # fitted anew when the reigning recipe's newest fit is older
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10
+
+
+class PromotionConfig(_Strict):
+    """What a model must show before it becomes champion."""
+
+    nights: int = Field(7, ge=1)                    # past nights it is judged on, at most
+    min_nights: int = Field(3, ge=1)                # fewer are no judgement: the champion stays
+    not_worse: float = Field(0.01, ge=0)            # lower end of what a refit of the reigning recipe may lose of the metric
+    smoke_users: int = Field(20, ge=1)              # users whose lists are looked at before a model becomes champion
 
 
 class SeenPolicy(_Strict):
@@ -275,17 +284,18 @@ class Config(_Strict):
     sequences: SequenceConfig = SequenceConfig()
     item_tables: ItemTableConfig = ItemTableConfig()
     fit: FitConfig = FitConfig()
-    models: list[str] = ["popularity", "recent_popularity", "blend"]    # trained each night
-    champion: str = "blend"
+    models: Annotated[list[str], Field(min_length=1)] = ["popularity", "recent_popularity", "blend"]    # in the contest; who wins reigns
+    promotion: PromotionConfig = PromotionConfig()
     lists: ListConfig = ListConfig()
     audit: AuditConfig = AuditConfig()
     spark: SparkConfig = SparkConfig()
 
-    @model_validator(mode="after")
-    def _champion_is_trained(self) -> Config:
-        if self.champion not in self.models:
-            raise ValueError(f"champion {self.champion!r} is not among models {self.models}")
-        return self
+    @field_validator("models")
+    @classmethod
+    def _models_differ(cls, v: list[str]) -> list[str]:
+        if len(set(v)) != len(v):
+            raise ValueError("a model is named twice")
+        return v
 
     @property
     def hash(self) -> str:

@@ -32,6 +32,10 @@ class LeaseError(RuntimeError):
     """Somebody else is working on this root."""
 
 
+class ConflictError(LeaseError):
+    """Somebody else wrote first what was to be written on the same ground."""
+
+
 def predicate(**equal: date | str | int) -> str:
     """`column = value AND …` from typed values: the only way a value reaches a `replaceWhere`.
 
@@ -163,6 +167,28 @@ class Lake:
                 .merge(table.conform(changes).alias("s"), on)
                 .whenMatchedUpdate(set=columns).whenNotMatchedInsert(values=columns).execute()
             )
+
+    def merge_after(self, version: int, changes: DataFrame, table: Table, note: dict[str, Any], writers: str) -> None:
+        """`merge` as the first successor of a version among its `writers`: who read the same version and comes second gets a ConflictError.
+
+        Two merges that touch different rows do not conflict in Delta, whatever they were decided on.  So each carries, as a Delta
+        transaction of the application `writers`, the version it was decided on: Delta skips a second one of that number.
+        """
+        from delta.exceptions import DeltaConcurrentModificationException
+
+        once = {"txnAppId": writers, "txnVersion": str(version + 1)}
+        for key, value in once.items():
+            self.spark.conf.set(f"spark.databricks.delta.write.{key}", value)
+        token = uuid.uuid4().hex
+        try:
+            self.merge(changes, table, {**note, "token": token})
+        except DeltaConcurrentModificationException as e:
+            raise ConflictError(f"{self.path(table)}: somebody else wrote at the same time; look again and decide anew") from e
+        finally:
+            for key in once:
+                self.spark.conf.unset(f"spark.databricks.delta.write.{key}")
+        if self.version_with(table, token=token) is None:
+            raise ConflictError(f"{self.path(table)}: somebody else wrote after version {version} was read; look again and decide anew")
 
     def mark(self, table: Table, note: dict[str, Any]) -> None:
         """A commit that changes no row and carries a note; Delta makes none for an empty append or merge."""

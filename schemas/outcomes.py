@@ -9,6 +9,7 @@ MODELS = Table(
     columns=(
         Column("model_version", "string", "recipe, date and hash: <name>-<trained_through>-<hash>"),
         Column("name", "string", "name of the recipe (recs.models.NAMES)"),
+        Column("recipe", "string", "<name>@<hash of the configuration the model is made from>: equal for refits of one recipe"),
         Column("trained_through", "timestamp", "nothing at or after this instant is in the model, UTC"),
         Column("params", "string", "fitted parameters, JSON"),
         Column("metrics", "string", "figures of the fit (name -> number), JSON"),
@@ -82,18 +83,44 @@ NIGHTS = Table(
     checks=(("decision_known", "decision IN ('started', 'published', 'held', 'released', 'withdrawn')"),),
 )
 
+PROMOTIONS = Table(
+    name="promotions",
+    doc="One decision about who is champion: a promotion, a refusal, a way back",
+    columns=(
+        Column("decided_at", "timestamp", "when the decision fell, UTC"),
+        Column("model_version", "string", "the model the decision is about"),
+        Column("decision", "string", "promoted, refused (the champion stays) or rolled_back (an earlier champion reigns again)"),
+        Column("kind", "string", "first (nobody reigned), refit (of the reigning recipe), recipe (another one), by_hand or rollback"),
+        Column("before", "string", "model version of the champion before the decision; '' = none"),
+        Column("judged", "string", "what was held against each other: models (on nights after both were trained), recipes (some fitted again at a past cut), fit (figures of the fit) or nothing"),
+        Column("nights", "int", "past nights it was judged on"),
+        Column("evidence", "string", "what the decision rests on, JSON: differences with their 95 % intervals, limits, smoke inference"),
+        Column("decided_by", "string", "night, promote, or the person’s login"),
+        Column("reason", "string", "why, in words"),
+    ),
+    key=("decided_at", "model_version"),
+    checks=(
+        ("decision_known", "decision IN ('promoted', 'refused', 'rolled_back')"),
+        ("kind_known", "kind IN ('first', 'refit', 'recipe', 'by_hand', 'rollback')"),
+        ("judged_known", "judged IN ('models', 'recipes', 'fit', 'nothing')"),
+    ),
+)
+
 METRICS = Table(
     name="metrics",
     doc="One number about one model, night or outcome",
     columns=(
-        Column("run", "string", "what was measured: a model version, a night, a comparison"),
+        Column("run", "string", "what was measured: an evaluation, a promotion, a night"),
+        Column("model", "string", "the model (or recipe) measured; '' = none"),
+        Column("versus", "string", "the model it is compared with on the same lists: value is the difference; '' = none"),
         Column("name", "string", "name of the figure, e.g. ndcg@10"),
-        Column("slice", "string", "part of the population; '' = all"),
+        Column("slice", "string", "part of the lists, e.g. history=5-19, night=2024-03-30; '' = all"),
         Column("value", "double", "the figure"),
         Column("low", "double", "lower end of its 95 % interval; NULL when none", nullable=True),
         Column("high", "double", "upper end", nullable=True),
+        Column("p", "double", "of a difference: two-sided p that there is none; NULL otherwise", nullable=True),
         Column("n", "bigint", "units behind it"),
         Column("measured_at", "timestamp", "when, UTC"),
     ),
-    key=("run", "name", "slice"),
+    key=("run", "model", "versus", "name", "slice"),
 )

@@ -18,7 +18,6 @@ log:
     item_id: i
     time: {kind: epoch_s, expr: t}
 models: [popularity]
-champion: popularity
 """
 
 
@@ -30,7 +29,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (REPO / "configs").glob("*.yaml")))
 def test_every_shipped_configuration_loads(name: str):
-    assert load(name).champion
+    assert load(name).models
 
 
 def test_a_minimal_file_is_enough_and_durations_are_readable(tmp_path: Path):
@@ -53,9 +52,10 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, message: str):
         load(written(tmp_path, MINIMAL + text))
 
 
-def test_the_champion_has_to_be_trained(tmp_path: Path):
-    with pytest.raises(ConfigError, match="not among models"):
-        load(written(tmp_path, MINIMAL.replace("champion: popularity", "champion: blend")))
+@pytest.mark.parametrize(("models", "message"), [("[blend, blend]", "a model is named twice"), ("[]", "at least 1 item")])
+def test_the_contest_has_each_model_once(tmp_path: Path, models: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load(written(tmp_path, MINIMAL.replace("[popularity]", models)))
 
 
 def test_where_spark_runs_is_not_part_of_the_hash(tmp_path: Path):

@@ -56,9 +56,9 @@ def test_a_frame_that_does_not_fit_is_refused_by_name(spark, lake: Lake):
 
 
 def test_merge_replaces_by_key_and_leaves_no_setting_behind(spark, lake: Lake):
-    one = [("run", "ndcg@10", "", 0.1, None, None, 5, NOW), ("run", "hr@10", "", 0.2, None, None, 5, NOW)]
+    one = [("run", "m", "", "ndcg@10", "", 0.1, None, None, None, 5, NOW), ("run", "m", "", "hr@10", "", 0.2, None, None, None, 5, NOW)]
     lake.append(spark.createDataFrame(one, METRICS.ddl), METRICS, {})
-    two = [("run", "ndcg@10", "", 0.3, None, None, 6, NOW), ("run", "mrr@10", "", 0.4, None, None, 6, NOW)]
+    two = [("run", "m", "", "ndcg@10", "", 0.3, None, None, None, 6, NOW), ("run", "m", "", "mrr@10", "", 0.4, None, None, None, 6, NOW)]
     lake.merge(spark.createDataFrame(two, METRICS.ddl), METRICS, {"step": 2})
     assert {r["name"]: r["value"] for r in lake.read(METRICS).collect()} == {"ndcg@10": 0.3, "hr@10": 0.2, "mrr@10": 0.4}
     assert lake.note(METRICS) == {"step": 2}
@@ -67,7 +67,7 @@ def test_merge_replaces_by_key_and_leaves_no_setting_behind(spark, lake: Lake):
 
 def test_a_side_lake_keeps_its_own_tables_apart(spark, lake: Lake, tmp_path: Path):
     side = SideLake(lake, tmp_path / "side", own=(METRICS,))
-    side.append(spark.createDataFrame([("r", "n", "", 1.0, None, None, 1, NOW)], METRICS.ddl), METRICS, {})
+    side.append(spark.createDataFrame([("r", "m", "", "n", "", 1.0, None, None, None, 1, NOW)], METRICS.ddl), METRICS, {})
     side.append(rows(spark, DAY1, "a"), RECOMMENDATIONS, {})
     assert (lake.read(METRICS).count(), lake.read(RECOMMENDATIONS).count()) == (0, 1)
 

@@ -27,7 +27,7 @@ from .spoken import Spoken
 
 CELLS = 1 << 26         # users x items whose permission is asked at a time: 64 MB
 OWN_BY_DECAY, OWN_BY_DAYS = 120, 60
-POPULAR = ("decay_6h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")
+POPULAR = ("decay_6h", "decay_12h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")
 
 Mask = Callable[[int, int], np.ndarray]
 

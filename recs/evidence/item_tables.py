@@ -55,7 +55,7 @@ import scipy.sparse as sp
 WINDOWS = {
     "6h": 6, "1d": 24, "2d": 48, "3d": 72, "7d": 168, "14d": 336, "28d": 672, "60d": 1440, "90d": 2160, "180d": 4320, "all": None,
 }
-HALF_LIVES = {"6h": 6, "1d": 24, "3d": 72, "10d": 240, "30d": 720}
+HALF_LIVES = {"6h": 6, "12h": 12, "1d": 24, "3d": 72, "10d": 240, "30d": 720}
 FOREVER_US = np.iinfo(np.int64).max
 
 

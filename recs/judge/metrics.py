@@ -13,6 +13,10 @@ Shapes: L lists, K ranks.  `hits` [L, K] bool: the item at this rank came true; 
     array([1., 0., 1.])
     >>> mrr_of_hits(hits)
     array([1. , 0. , 0.5])
+    >>> precision_of_hits(hits).round(4)
+    array([0.6667, 0.    , 0.3333])
+    >>> f1_of_hits(hits, wanted)                    # of the precisions and recalls above
+    array([0.8 , 0.  , 0.25])
 """
 from __future__ import annotations
 
@@ -52,4 +56,27 @@ def metrics_of_hits(hits: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarra
     return {
         f"ndcg@{k}": ndcg_of_hits(hits, wanted), f"recall@{k}": recall_of_hits(hits, wanted),
         f"hr@{k}": hit_rate_of_hits(hits), f"mrr@{k}": mrr_of_hits(hits),
+    }
+
+
+def precision_of_hits(hits: np.ndarray) -> np.ndarray:
+    """[L] share of the K places that hold a hit; a short list's empty places hold none."""
+    return hits.mean(axis=1)
+
+
+def f1_of_hits(hits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[L] harmonic mean of precision and recall, 0 without a hit: 2 hits / (K + wanted)."""
+    return 2.0 * hits.sum(axis=1) / (hits.shape[1] + wanted)
+
+
+def accuracy_of_hits(hits: np.ndarray) -> np.ndarray:
+    """[L] 1 where the first item is a hit (of next-event targets: the share told right at once)."""
+    return hits[:, 0].astype(float)
+
+
+def all_metrics_of_hits(hits: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarray]:
+    """[L] each: `metrics_of_hits`, and precision@K, f1@K, accuracy@1."""
+    k = hits.shape[1]
+    return metrics_of_hits(hits, wanted) | {
+        f"precision@{k}": precision_of_hits(hits), f"f1@{k}": f1_of_hits(hits, wanted), "accuracy@1": accuracy_of_hits(hits),
     }

@@ -42,7 +42,7 @@ def components(setting: Setting) -> tuple[str, ...]:
         own = ("own@all", "own@10e", "own@3e") if setting.repeats else ()
         return ("popular@users_all", *own, f"{close}@all", f"{close}@10e", f"{close}@2e", "transitions@2e", "transitions@10e")
     own = ("own@all", "own@30d", "own@90d", "own@7d", "own@7a") if setting.repeats else ()
-    popular = [f"popular@{s}" for s in ("decay_6h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")]
+    popular = [f"popular@{s}" for s in ("decay_6h", "decay_12h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")]
     return (
         *popular, "new", *own, f"{close}@all", f"{close}@14d", f"{close}@0.1d", "adopters@all", "transitions@2e", "transitions@0.05d",
     )

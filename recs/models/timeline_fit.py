@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from recs.evidence.features import Recipe
 from recs.judge.metrics import ndcg_of_hits
 from recs.nn.settings import TrainConfig
 from recs.nn.staged import Staged, link_together, read_columns
@@ -41,6 +40,7 @@ PRIOR_NIGHTS = 4            # the blend has few weights
 VALIDATION_SHARE = 0.2      # of the nights, the latest
 LEAST_LISTS = 100           # to train on
 SAMPLE_LISTS = 4_000        # whose evidence gives the quantiles
+K = 10                      # of the metric that rankers are chosen by
 LEAST_MEETINGS = 5          # of an item in the histories, to have a number of its own
 
 
@@ -53,11 +53,11 @@ def fit(params: dict[str, Any], setting: Setting, replay: Replay) -> Fit:
         params = params | {"prior": fit_weights(setting, replay.only(newest_first[:PRIOR_NIGHTS]), names).params["weights"]}
         log.info("prior: %s", json.dumps(params["prior"]))
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
-        return _fit(params, recipe, replay, newest_first, Path(folder), replay.scratch or Path(folder) / "examples")
+        return _fit(params, setting, replay, newest_first, Path(folder), replay.scratch or Path(folder) / "examples")
 
 
-def _fit(params: dict[str, Any], recipe: Recipe, replay: Replay, newest_first: list[int], folder: Path, kept: Path) -> Fit:
-    began = time.monotonic()
+def _fit(params: dict[str, Any], setting: Setting, replay: Replay, newest_first: list[int], folder: Path, kept: Path) -> Fit:
+    began, recipe = time.monotonic(), recipe_of(params)
     drawn = Shape(recipe, params["prior"], params["candidates"], params["length"])
     whole = Shape(recipe, params["prior"], params["all_candidates"], params["length"], training=False)
     by_night = replay.write(partial(examples, drawn), kept / drawn.key)
@@ -65,14 +65,16 @@ def _fit(params: dict[str, Any], recipe: Recipe, replay: Replay, newest_first: l
     log.info("examples: %d of %d nights, %d bytes each, %.0f s", every.rows, len(by_night), every.row_bytes, time.monotonic() - began)
     if every.rows < LEAST_LISTS:
         return Fit(params | {"ranker": "none"}, [], {"training_lists": float(every.rows)})
-    held = newest_first[: max(1, round(len(newest_first) * VALIDATION_SHARE))]
+    held = newest_first[: max(1, min(setting.judged_nights, len(newest_first) // 2), round(len(newest_first) * VALIDATION_SHARE))]
     # what followed a night that is held out must not be what followed a night that is trained on
     first_held_us = min(replay.cuts_us[n] for n in held)
     early = [by_night[n] for n in newest_first if n in by_night and replay.cuts_us[n] + replay.horizon_us <= first_held_us]
     bench = _Bench(params, folder, len(recipe.names), every)
     if not params["chosen"] and sum(s.rows for s in early) >= LEAST_LISTS:
         latest = replay.only(held).write(partial(examples, whole), kept / whole.key)
-        return bench.chosen(link_together(folder / "early", early), link_together(folder / "latest", latest.values()))
+        judged = sum(latest[n].rows for n in held[: setting.judged_nights] if n in latest)
+        held_out = link_together(folder / "latest", [latest[n] for n in held if n in latest])
+        return bench.chosen(link_together(folder / "early", early), held_out, judged)
     return bench.trained(params["ranker"], params["chosen"].get("epochs", params["epochs"]), {})
 
 
@@ -85,8 +87,8 @@ class _Bench:
     n_evidence: int
     every: Staged
 
-    def chosen(self, early: Staged, latest: Staged) -> Fit:
-        """The ranker that orders the latest nights best, trained on all."""
+    def chosen(self, early: Staged, latest: Staged, judged: int) -> Fit:
+        """The ranker that orders the latest nights best, trained on all; its figures are of the first `judged` lists."""
         data = read_columns(latest, ["evidence", "prior", "label", "there", "n_truth"])
         scores, best_epochs = {"none": data["prior"]}, self.params["epochs"]
         if self.params["ranker"] in ("network", "both", "auto"):
@@ -106,7 +108,9 @@ class _Bench:
         ranker = self.params["ranker"] if self.params["ranker"] != "auto" else max(found, key=lambda r: (found[r], r == "none"))
         if found[ranker] <= found["none"]:
             ranker = "none"
-        return self.trained(ranker, best_epochs, {f"held_out_{r}": round(v, 6) for r, v in found.items()} | {"ceiling": round(ceiling, 6)})
+        figures = {f"held_out_{r}": round(v, 6) for r, v in found.items()} | {"ceiling": round(ceiling, 6), "lists": float(judged)}
+        figures[f"ndcg@{K}"] = round(_ndcg(scores[ranker][:judged], {name: values[:judged] for name, values in data.items()}), 6)
+        return self.trained(ranker, best_epochs, figures)
 
     def trained(self, ranker: str, epochs: int, metrics: dict[str, float]) -> Fit:
         """The ranker trained on all nights."""
@@ -182,7 +186,7 @@ def _standardised(scores: np.ndarray, there: np.ndarray) -> np.ndarray:
     return ((masked - masked.mean(axis=1, keepdims=True)) / np.maximum(masked.std(axis=1, keepdims=True), 1e-6)).filled(0)
 
 
-def _ndcg(scores: np.ndarray, data: dict[str, np.ndarray], k: int = 10) -> float:
-    order = np.argsort(-np.where(data["there"] > 0, scores, -np.inf), axis=1, kind="stable")[:, :k]
+def _ndcg(scores: np.ndarray, data: dict[str, np.ndarray]) -> float:
+    order = np.argsort(-np.where(data["there"] > 0, scores, -np.inf), axis=1, kind="stable")[:, :K]
     hits = np.take_along_axis((data["label"] > 0) & (data["there"] > 0), order, axis=1)
     return float(ndcg_of_hits(hits, data["n_truth"]).mean())

@@ -51,13 +51,20 @@ def _refuse_the_future(attempt: Attempt, tables_path: str | Path) -> None:
 def _scored(inputs: Inputs, who: DataFrame, model_path: str | Path, tables_path: str | Path, model_hash: str | None) -> DataFrame:
     from pyspark.sql import functions as F
 
+    recommended = model_lists(inputs, who, model_path, tables_path, model_hash)
+    return _as_rows(recommended.withColumn("audience", F.lit("user")), inputs.attempt, inputs.attempt.model_version)
+
+
+def model_lists(
+    inputs: Inputs, who: DataFrame, model_path: str | Path, tables_path: str | Path, model_hash: str | None = None,
+) -> DataFrame:
+    """What `recs.serve.score.recommend` gives the users of `who`, asked as this night asks: its histories, instant, rules and blocks."""
     lists, attempt = inputs.config.lists, inputs.attempt
     asked = requests(inputs.sequences, who, hidden.hidden_items(inputs.blocks, inputs.older), attempt.night.serve_at_us)
-    recommended = recommend(
+    return recommend(
         asked.repartition(_tasks(asked), "user_id"), model_path, tables_path, lists.k, inputs.rules, model_hash=model_hash,
         tables_version=attempt.item_tables or None, block=lists.block_items, batch_users=lists.batch_users,
     )
-    return _as_rows(recommended.withColumn("audience", F.lit("user")), attempt, attempt.model_version)
 
 
 def _tasks(frame: DataFrame) -> int:

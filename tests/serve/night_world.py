@@ -28,7 +28,7 @@ def config(list_name: str = "main", **lists) -> Config:
     }
     rules = {"seen": {"by_type": {"event": 1}}}    # an item met within a day is not shown
     return Config(
-        log=LogConfig.model_validate(log), models=["personal"], champion="personal",
+        log=LogConfig.model_validate(log), models=["personal"],
         lists=ListConfig.model_validate({"name": list_name, "k": 5, "active_days": 30, "rules": rules, **lists}),
     )
 
@@ -100,8 +100,8 @@ def bring(lake: Lake, folder: Path, all_events: pd.DataFrame, day: int) -> World
             "n_by_type": {}, "n_users": e.user.nunique(), "n_day_users": e.user.nunique(), "n_sessions": 1, "value": 0.0,
             "event_date": from_micros(hour).date(),
         })
-    lake.overwrite(contract_frame(lake.spark, SEQUENCES, sequences), SEQUENCES, {"as_of_us": night(day).as_of_us})
-    lake.overwrite(contract_frame(lake.spark, ITEM_HOURS, hours), ITEM_HOURS, {"as_of_us": night(day).as_of_us})
+    lake.overwrite(contract_frame(lake.spark, SEQUENCES, sequences), SEQUENCES, {"as_of_us": night(day).as_of_us, "max_batch": 1})
+    lake.overwrite(contract_frame(lake.spark, ITEM_HOURS, hours), ITEM_HOURS, {"as_of_us": night(day).as_of_us, "max_batch": 1})
     counts = known.groupby("item").user.nunique()
     items = {f"i{n:02d}": {"index": n, "users": int(counts[n])} for n in sorted(counts.index)}
     tables = item_tables(folder / f"tables-{day}", items, cut_us=night(day).as_of_us)

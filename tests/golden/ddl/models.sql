@@ -1,6 +1,7 @@
 CREATE TABLE IF NOT EXISTS delta.`ROOT/models` (
     `model_version` string NOT NULL COMMENT 'recipe, date and hash: <name>-<trained_through>-<hash>',
     `name` string NOT NULL COMMENT 'name of the recipe (recs.models.NAMES)',
+    `recipe` string NOT NULL COMMENT '<name>@<hash of the configuration the model is made from>: equal for refits of one recipe',
     `trained_through` timestamp NOT NULL COMMENT 'nothing at or after this instant is in the model, UTC',
     `params` string NOT NULL COMMENT 'fitted parameters, JSON',
     `metrics` string NOT NULL COMMENT 'figures of the fit (name -> number), JSON',
