@@ -83,9 +83,9 @@ def asked_at_night(targets: DataFrame, zone: str, lead: timedelta) -> DataFrame:
 
     The lead is counted on the wall clock, as in `recs.clock.Night.of`.
     """
-    lead_s = F.lit(round(lead.total_seconds()))
-    wall_us = F.unix_micros(F.from_utc_timestamp("ts", zone)) - lead_s * 1_000_000
+    lead_us = F.lit(lead // timedelta(microseconds=1)).cast("bigint")
+    wall_us = F.unix_micros(F.from_utc_timestamp("ts", zone)) - lead_us
     midnight = F.to_date(F.timestamp_micros(wall_us)).cast("timestamp")
-    served = F.timestamp_micros(F.unix_micros(midnight) + lead_s * 1_000_000)
+    served = F.timestamp_micros(F.unix_micros(midnight) + lead_us)
     cut, request = (F.unix_micros(F.to_utc_timestamp(t, zone)) for t in (midnight, served))
     return targets.select("user_id", cut.alias("cut_us"), F.greatest(cut, request).alias("request_us"))
