@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def _run_split(args: argparse.Namespace, spark: Any, name: str) -> None:
             own.mkdir(parents=True, exist_ok=True)
             settings = fixed | ({"seed": seed} if model == "timeline" else {})
             run = Run(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60))
+            if model not in OWN_TABLES:     # one build for all: a kind that is missing means that a cut is built again
+                run.also = frozenset().union(*(replace(run, name=m, fixed={}).kinds for m in args.models if m not in OWN_TABLES))
             if shared is not None:      # histories and item hours of the split are the same for every model
                 for cached in ("_history", "_sequences", "_hours"):
                     if cached in shared.__dict__:

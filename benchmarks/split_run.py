@@ -79,6 +79,7 @@ class Run:
     cut_s: float = 0.0      # seconds that the item tables of a cut, a fit, the lists of a night took
     fit_s: float = 0.0
     list_s: float = 0.0
+    also: frozenset[str] = frozenset()      # kinds of item tables that other models of the work folder read
     built: dict[int, Path] = field(default_factory=dict)    # cut -> item tables
 
     @cached_property
@@ -146,7 +147,8 @@ class Run:
             cuts_us = [*cuts_us, *(c for c in self.split.cuts_us if c not in self.built and c not in cuts_us)]
         sources = Sources(self._hours, self._sequences, self.split.vocabulary, None, self.split.event_types)
         outs = {from_micros(c): self.work / f"cut-{c}" for c in cuts_us}
-        found = build_at_cuts(sources, outs, kinds, self.config.item_tables, split=self.split.path.name, protocol=self.split.protocol)
+        facts = {"split": self.split.path.name, "protocol": self.split.protocol}
+        found = build_at_cuts(sources, outs, kinds | self.also, self.config.item_tables, **facts)
         self.built |= {t.cut_us: t.path for t in found}
         return [self.built[c] for c in cuts_us]
 
@@ -210,7 +212,7 @@ class Run:
         sources = Sources(hours, self.sequences(events, cut_us), self.split.vocabulary, None, types)
         n = events.count()
         out = {utc(cut_us): self.work / f"cut-{cut_us}-{n}"}
-        return build_at_cuts(sources, out, kinds, self.config.item_tables, split=self.split.path.name, events=n)[0].path
+        return build_at_cuts(sources, out, kinds | self.also, self.config.item_tables, split=self.split.path.name, events=n)[0].path
 
     def _earlier_targets(self) -> tuple[DataFrame, list[Path]]:
         """Exams of the protocol's own rule, inside the fit events: earlier windows, or the last event of each user."""
