@@ -174,10 +174,14 @@ class Run:
         cuts_us = self._affordable(self._earlier_cuts(cut_us))
         cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
         exams = replay.exams_at_cuts(self._sequences, cuts, list(self.split.event_types.values()))
-        exams = replay.exams_sampled(exams, len(cuts), self.config.fit.max_users)
+        exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)))
         found = self._fit(exams, [c.tables for c in cuts], fitted)
         self.fit_s = time.monotonic() - before
         return found
+
+    def _most_users(self, n_cuts: int) -> int:
+        fit = self.config.fit
+        return min(fit.max_users, fit.train_lists // n_cuts) if model_class(self.name).trains else fit.max_users
 
     def _affordable(self, cuts_us: list[int]) -> list[int]:
         """As many of the cuts, the latest first, as a share of the time left bears; the first few show what one costs."""
@@ -239,7 +243,7 @@ class Run:
         every = exams[0]
         for more in exams[1:]:
             every = every.unionByName(more)
-        return replay.exams_sampled(every, len(tables), self.config.fit.max_users), tables
+        return replay.exams_sampled(every, len(tables), self._most_users(len(tables))), tables
 
     def _window_starts(self, events: DataFrame) -> list[tuple[int, int]]:
         """Start and end of the windows, the latest first: as long as the requests' own, each half a window before the last."""
@@ -297,7 +301,7 @@ class Run:
         asked = histories.select(*SEQUENCE_COLUMNS).join(self.split.requests(night), "user_id").repartition(8, "user_id")
         found = recommend(asked, model, tables, self.k, self.rules).withColumn("night", F.lit(night))
         out = self.work / f"lists-{night:02d}"
-        found.select("user_id", "night", "item_id", "rank", "score").coalesce(1).write.mode("overwrite").parquet(str(out))
+        found.select("user_id", "night", "item_id", "rank", "score").write.mode("overwrite").parquet(str(out))
         self.list_s = time.monotonic() - before
         self._say("night", night=night, seconds=round(self.list_s, 1))
         return out

@@ -103,7 +103,8 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
     targets = [t.code for t in config.log.events.event_types.values() if t.target]
     exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, targets)
-    return cuts, replay.exams_sampled(exams, len(cuts), config.fit.max_users)
+    most = min(config.fit.max_users, config.fit.train_lists // len(cuts)) if cls.trains else config.fit.max_users
+    return cuts, replay.exams_sampled(exams, len(cuts), most)
 
 
 def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitted: Fit) -> Trained:

@@ -198,6 +198,7 @@ class FitConfig(_Strict):
 
     nights: int = Field(2, ge=1)                    # cuts before the night
     train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from
+    train_lists: int = Field(12_000, ge=100)        # users and cuts that they learn from, at most; 12,000 are 450 MB of examples
     every: Duration = timedelta(days=7)             # fitted anew when the reigning recipe's newest fit is older
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash

@@ -44,9 +44,9 @@ class Timeline(Model):
         switches = {f"family_{family}": setting.clock or family not in TIME for family in FAMILIES}
         return [{
             "ranker": "auto", "time": setting.clock, "evidence": True, "encoder": True, **switches,
-            "each": 40, "candidates": 128, "all_candidates": 448, "length": 50,
+            "each": 40, "candidates": 112, "all_candidates": 448, "length": 50,
             "horizon_us": setting.horizon_us, "repeats": setting.repeats,
-            "prior": None, "seed": 1, "epochs": 8, "trees": 120, "network": {}, "train": {}, "chosen": {},
+            "prior": None, "seed": 1, "epochs": 6, "trees": 120, "network": {}, "train": {}, "chosen": {},
         }]
 
     @classmethod
