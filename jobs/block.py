@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         known = lake.read(ITEM_VOCABULARY)
         if known.filter(known.item_id == args.item).isEmpty():
             raise TableError(f"the item is not in {lake.path(ITEM_VOCABULARY)}: check its spelling; nothing was blocked")
-        row = [(args.user, args.item, datetime.now(UTC).replace(tzinfo=None), args.until and args.until.replace(tzinfo=None), args.reason)]
+        # instants with their zone: Spark reads those without one on the machine's clock
+        row = [(args.user, args.item, datetime.now(UTC), args.until, args.reason)]
         lake.append(lake.spark.createDataFrame(row, BLOCKS.ddl), BLOCKS, {"job": "block"})
 
     return run_job(body)

@@ -25,6 +25,8 @@ STAGES = (
     ("release", "release", "The night", "Publish a held night after all; the reason is recorded."),
     ("hold", "hold", "The night", "Take a published night back; readers see the night before."),
     ("block", "block", "The night", "Keep an item out of everybody's lists, or of one user's."),
+    ("withdraw", "withdraw", "The night", "Withdraw an item for good (its tombstone)."),
+    ("clean", "clean", "The night", "Remove staged lists and item tables that no kept night needs."),
     ("evaluate", "evaluate", "Models", "Ask past nights again: compare models by what followed."),
     ("promote", "promote", "Models", "Make a model champion if it earned it, by hand, or go back to the one before."),
     ("generate", "generate", "Stages", "Make an event log with known truth."),

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recs.batches import known_rows
 from recs.clock import from_micros, micros, parse_instant
 from recs.config import Config
 from recs.etl.item_tables import Sources, build_at_cuts
@@ -80,7 +81,8 @@ def run_many(
     for cut in outs:
         if state.as_of_us < micros(cut):
             raise TableError(f"sequences and item_hours stand at {state}, before the cut {cut.isoformat()}; bring them forward first")
-    vocabulary, items = (lake.read(t).where(f"batch_id <= {state.max_batch}") for t in (ITEM_VOCABULARY, ITEMS))
+    vocabulary = lake.read(ITEM_VOCABULARY).where(f"batch_id <= {state.max_batch}")
+    items = known_rows(lake.read(ITEMS), "item_id", state.max_batch)
     codes = {name: t.code for name, t in config.log.events.event_types.items()}
     sources = Sources(derived.read(ITEM_HOURS), derived.read(SEQUENCES), vocabulary, items if config.log.items else None, codes)
     return build_at_cuts(

@@ -22,7 +22,7 @@ from recs.report.progress import Steps
 from recs.serve import nights
 from recs.serve.audit import audit
 from recs.serve.inputs import Inputs, Readable, recipe
-from recs.serve.publish import Decision, decide, staged_rows
+from recs.serve.publish import Decision, PublishError, decide, staged_rows
 from recs.serve.staging import content
 from recs.session import start
 from recs.tables import Lake, lease
@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         night = Night.of(args.run_date or local_today(config.clock.zone), config.clock.zone, config.clock.lead)
         with lease(args.root, wait_s=args.wait):
             lake = Lake(start("recs publish", config.spark), args.root)
+            if not nights.rows_of(lake, config.lists.name, night.run_date):     # to plan would book the night with today's batch
+                raise PublishError(f"night {night.run_date} of list {config.lists.name}: nothing is staged; run `recs recommend` first")
             attempt = nights.plan(lake, night, config.lists.name, config_hash=config.hash, code_version=code_version())
             derived = derive.bring(lake, config, attempt.night.as_of, attempt.max_batch, Steps())
             decision = run(lake.spark, lake, config, attempt, derived=derived, wait_s=args.wait)

@@ -38,7 +38,8 @@ def run(
     """Stage the lists of an attempt; gives back the attempt with model and item tables filled in, and counts.
 
     `derived`: where sequences and item_hours stand at the attempt's state (default: the newest versions in the lake).
-    `model_hash`: what the model's folder must hold (`content_hash` of `models`).  Raises ArtifactError, before anything is written,
+    `model_hash`: what the model's folder must hold (`content_hash` of `models`).  `changed_only` is asked of an attempt's first try: a
+    re-run does what that one did.  Raises ArtifactError, before anything is written,
     when model or item tables are not those of the attempt's tuple.
     """
     made = attempt.made_with(ItemTables(tables_path).version, model_version)
@@ -46,6 +47,7 @@ def run(
         if (had := getattr(attempt, what)) not in ("", getattr(made, what)):
             now = getattr(made, what)
             raise ArtifactError(f"{attempt.name} was made with {what} {had}, now it is {now}; use --refresh for a new attempt")
+    changed_only = lake.note(made.table).get("changed_only", changed_only)
     rows = night_rows(Inputs(lake, derived or lake, config, made), model_path, tables_path, model_hash, changed_only)
     staging.stage(lake, rows, made.table, made.facts() | {"changed_only": changed_only})
     return made, {"rows staged": lake.rows_written(made.table)}

@@ -18,6 +18,8 @@ from recs.schemas import BATCHES, EVENTS, INPUT_FILES, ITEM_VOCABULARY, ITEMS, Q
 from recs.tables import Lake
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from recs.etl.sources import InputFile
 
 # Rows of these are only ever added: an unfinished batch is taken back by deleting its rows.
@@ -65,6 +67,23 @@ def _write_version_before(lake: Lake, table: Table, last: int, note: dict[str, A
     unfinished = list(takewhile(lambda commit: commit[1].get("batch_id", last) > last, lake.commits(table)))
     if unfinished:
         lake.overwrite(lake.read(table, unfinished[-1][0] - 1), table, note)
+
+
+def known_rows(rows: DataFrame, key: str, max_batch: int) -> DataFrame:
+    """The rows of `items` or `users` that batches up to `max_batch` brought, open again where a later batch closed them.
+
+        a  1 Jan – 1 Mar  batch 1                                a  1 Jan –        batch 1
+        a  1 Mar –        batch 2        known to batch 1  ->
+
+    A night that is run again must not see what came after it, and a late row may begin before the night's cut.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    following = Window.partitionBy(key).orderBy("valid_from")
+    closed_later = (F.lead("valid_from").over(following) == F.col("valid_to")) & (F.lead("batch_id").over(following) > max_batch)
+    as_it_was = rows.withColumn("valid_to", F.when(F.coalesce(closed_later, F.lit(False)), None).otherwise(F.col("valid_to")))
+    return as_it_was.where(F.col("batch_id") <= max_batch)
 
 
 class Unread(NamedTuple):

@@ -264,6 +264,12 @@ class ZoneConfig(_Strict):
         return v
 
 
+class KeepConfig(_Strict):
+    """What `recs clean` leaves."""
+
+    nights: int = Field(14, ge=1)                   # newest run dates whose staged lists and item tables stay
+
+
 class SparkConfig(_Strict):
     """Settings of the session made here; under spark-submit what the submit command says wins."""
 
@@ -289,6 +295,7 @@ class Config(_Strict):
     promotion: PromotionConfig = PromotionConfig()
     lists: ListConfig = ListConfig()
     audit: AuditConfig = AuditConfig()
+    keep: KeepConfig = KeepConfig()
     spark: SparkConfig = SparkConfig()
 
     @field_validator("models")
@@ -300,8 +307,8 @@ class Config(_Strict):
 
     @property
     def hash(self) -> str:
-        """Of everything that can change a list; where Spark runs cannot."""
-        body = self.model_dump(mode="json", exclude={"spark"})
+        """Of everything that can change a list; where Spark runs, and how long old files stay, cannot."""
+        body = self.model_dump(mode="json", exclude={"keep", "spark"})
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -3,7 +3,8 @@
 The rows in order: the mapping's expressions make the columns; rows without an id, and malformed ones, are refused; of several
 rows for one key the newest stays.  Then the delivered rows are dated and set into what is known:
 
-* a table with `valid_from` brings its own intervals: a row holds until the next one of its key begins;
+* a table with `valid_from` brings its own intervals: a row holds until the next one of its key begins; a row that is known
+  changes nothing;
 * a table without is a snapshot.  The first description of a key holds from 1970 on: nothing else was ever known.  One that equals
   the known one changes nothing; another one begins at the batch's time and closes the row before it.
 
@@ -100,7 +101,12 @@ def changes(delivered: DataFrame, current: DataFrame, table: Table, at: datetime
     both = kept.withColumn("is_new", F.lit(False)).unionByName(new)
     following = F.lead("valid_from").over(Window.partitionBy(key).orderBy("valid_from"))
     closed = both.withColumn("valid_to", F.least("valid_to", following))
-    return closed.where("is_new OR NOT (valid_to <=> was_to)").select(*table.column_names)
+    news = closed.where("is_new OR NOT (valid_to <=> was_to)").withColumn("says", _said(table))
+    # a table with dates of its own is often delivered whole: what it says again stays a row of the batch that said it first
+    facts = [F.col(k).alias(f"known_{k}") for k in table.key] + [F.col("valid_to").alias("known_to"), _said(table).alias("said")]
+    again = current.select(*facts)
+    same = [F.col(k) == F.col(f"known_{k}") for k in table.key] + [F.expr("valid_to <=> known_to"), F.col("says") == F.col("said")]
+    return news.join(again, same, "left_anti").select(*table.column_names)
 
 
 def _dated(delivered: DataFrame, current: DataFrame, table: Table, at: datetime) -> DataFrame:

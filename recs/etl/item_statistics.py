@@ -69,13 +69,15 @@ def item_statistics(item_hours: DataFrame, cuts_us: Sequence[int], event_types: 
 
 
 def catalogue_at(items: DataFrame, cuts_us: Sequence[int]) -> DataFrame:
-    """What the catalogue said at each cut, one row per cut and item: top-level category, availability in microseconds (NULL = always)."""
-    cut = F.timestamp_micros("cut_us")
-    held = (F.col("valid_from") <= cut) & (F.col("valid_to").isNull() | (F.col("valid_to") > cut))
-    availability = [F.unix_micros(c).alias(c) for c in _AVAILABILITY]
+    """What the catalogue said at each cut, one row per cut and item: top-level category, availability in microseconds (NULL = always).
+
+    Of every item the newest row that has begun; an item whose row has ended, with none after it, is available until that end.
+    """
+    begun = at_cuts(items, cuts_us).where(F.col("valid_from") <= F.timestamp_micros("cut_us"))
+    until = F.least("available_until", "valid_to")      # least passes over NULLs
+    availability = [F.unix_micros("available_from").alias("available_from"), F.unix_micros(until).alias("available_until")]
     facts = F.struct(F.substring_index("category", "/", 1).alias("category"), *availability)
-    valid = at_cuts(items, cuts_us).where(held)
-    return valid.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("cut_us", "item_id", "f.*")
+    return begun.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("cut_us", "item_id", "f.*")
 
 
 def withdrawn_on(vocabulary: DataFrame) -> pd.Series:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recs.batches import known_rows
+
 from .rules import FOR_EVER, Rules
 
 BROADCAST = 100_000     # users with a full sequence up to which they are sent to every executor
@@ -80,15 +82,17 @@ def hides_column(type_code: Column, ts_us: Column, rules: Rules, request_us: int
 
 
 def catalogue(items: DataFrame, attempt: Attempt) -> DataFrame:
-    """What the catalogue said at the cut: item_id, category (top level, NULL = none), available_from, available_until."""
+    """What the catalogue said at the cut: item_id, category (top level, NULL = none), available_from, available_until.
+
+    Of every item the newest row that has begun; an item whose row has ended, with none after it, is available until that end.
+    """
     from pyspark.sql import functions as F
 
-    cut = F.timestamp_micros(F.lit(attempt.night.as_of_us))
-    known = (F.col("batch_id") <= attempt.max_batch) & (F.col("valid_from") <= cut)
-    valid = items.where(known & (F.col("valid_to").isNull() | (F.col("valid_to") > cut)))
+    begun = known_rows(items, "item_id", attempt.max_batch).where(F.col("valid_from") <= F.timestamp_micros(F.lit(attempt.night.as_of_us)))
     category = F.nullif(F.substring_index("category", "/", 1), F.lit(""))
-    facts = F.struct(category.alias("category"), "available_from", "available_until")
-    return valid.groupBy("item_id").agg(F.max_by(facts, "valid_from").alias("at")).select("item_id", "at.*")
+    until = F.least("available_until", "valid_to")      # least passes over NULLs
+    facts = F.struct(category.alias("category"), "available_from", until.alias("available_until"))
+    return begun.groupBy("item_id").agg(F.max_by(facts, "valid_from").alias("at")).select("item_id", "at.*")
 
 
 def unavailable(items: DataFrame, vocabulary: DataFrame, attempt: Attempt) -> DataFrame:

@@ -83,10 +83,16 @@ def plan(
 
 
 def _again(lake: Lake, tried: list[dict[str, Any]], config_hash: str, code_version: str) -> Attempt:
-    """The newest attempt with its tuple; what a killed try chose is in the note of its staged rows."""
+    """The newest attempt with its tuple; what a killed try chose is in the note of its staged rows.
+
+    TableError when it was decided and the configuration is another one now.
+    """
     number = max(r["attempt"] for r in tried)
     same = [r for r in tried if r["attempt"] == number]
     last = same[-1]
+    if last["decision"] in DECIDED and last["config_hash"] != config_hash:
+        was = f"night {last['run_date']} of list {last['list_name']}, attempt {number} was made with configuration {last['config_hash']}"
+        raise TableError(f"{was}, now it is {config_hash}; a re-run gives the same lists: use --refresh for a new attempt")
     night = Night(last["run_date"], from_micros(last["as_of_us"]), from_micros(last["serve_at_us"]))
     attempt = Attempt(night, last["list_name"], number, last["max_batch"], same[0]["decided_at_us"], config_hash, code_version)
     known = last if last["model_version"] else lake.note(attempt.table)

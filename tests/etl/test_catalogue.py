@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from pyspark.sql import functions as F
 
+from recs.batches import known_rows
 from recs.etl.catalogue import changes, undescribed
 from recs.schemas import ITEMS
 
@@ -44,6 +45,26 @@ def test_a_table_with_dates_of_its_own(spark):
     assert changed(spark, current, [("a", "2022-01-01", None, "2022"), ("a", "2021-01-01", None, "2021")]) == [
         ("a", "2020-01-01", "2021-01-01", "2020", 1), ("a", "2021-01-01", "2022-01-01", "2021", 2), ("a", "2022-01-01", None, "2022", 2),
     ]
+
+
+def test_a_table_with_dates_of_its_own_that_is_delivered_whole_again_brings_its_news_alone(spark):
+    current = [("a", "2020-01-01", "2022-01-01", "2020"), ("a", "2022-01-01", None, "2022"), ("b", "2020-01-01", "2023-01-01", "B")]
+    delivered = [
+        ("a", "2020-01-01", None, "2020"), ("a", "2022-01-01", None, "2022"),   # as known: the first ends where the second begins
+        ("b", "2020-01-01", None, "B"),                                         # ends no more
+        ("c", "2020-01-01", None, "C"),
+    ]
+    assert changed(spark, current, delivered[:2]) == []
+    assert changed(spark, current, delivered) == [("b", "2020-01-01", None, "B", 2), ("c", "2020-01-01", None, "C", 2)]
+
+
+def test_rows_are_known_as_they_were_before_a_later_batch(spark):
+    first = items(spark, [("a", "2020-01-01", None, "Old"), ("b", "2020-01-01", "2023-01-01", "B")])
+    late = changes(items(spark, [("a", "2021-01-01", None, "New")]).drop("batch_id"), first, ITEMS, JUNE, 2)
+    after = first.join(late, ["item_id", "valid_from"], "left_anti").select(*ITEMS.column_names).unionByName(late)
+    assert after.where("item_id = 'a' AND valid_to IS NULL").count() == 1       # the late row closed the old one
+    assert sorted(map(str, known_rows(after, "item_id", 1).collect())) == sorted(map(str, first.collect()))
+    assert sorted(map(str, known_rows(after, "item_id", 2).collect())) == sorted(map(str, after.collect()))
 
 
 def test_items_that_only_events_name(spark):

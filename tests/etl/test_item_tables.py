@@ -236,7 +236,7 @@ def test_catalogue_and_tombstones_are_those_known_at_the_cut(spark, tmp_path: Pa
         ("a", day(101), day(301), "Old/x", None, None),                   # no longer valid
         ("a", day(301), None, "Shoes/Boots", day(301), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
         ("b", day(101), None, "Hats", None, day(501)),                    # may be recommended until May
-        ("c", day(101), None, None, day(401), None),                      # no category; from April on
+        ("c", day(101), day(701), None, day(401), None),                  # no category; from April on; leaves the catalogue in July
         ("d", day(331), None, "Shoes", None, None),                       # valid from the very cut on
         ("9", day(401), None, "Future", None, None),                      # not known yet
         ("unknown", day(101), None, "Hats", None, None),                  # never met
@@ -251,7 +251,7 @@ def test_catalogue_and_tombstones_are_those_known_at_the_cut(spark, tmp_path: Pa
     assert t.category_names == ["Hats", "Shoes"] and t.array("category").tolist() == [-1, 1, 0, -1, 1]
     last = micros(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
     assert t.array("available_from").tolist() == [-FOREVER_US, micros(day(301)), -FOREVER_US, micros(day(401)), -FOREVER_US]
-    assert t.array("available_until").tolist() == [FOREVER_US, last, micros(day(301)), FOREVER_US, FOREVER_US]
+    assert t.array("available_until").tolist() == [FOREVER_US, last, micros(day(301)), micros(day(701)), FOREVER_US]
 
 
 def test_als_factors_are_the_same_every_time_and_zero_without_history(spark, users, tmp_path: Path):

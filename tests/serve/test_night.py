@@ -20,7 +20,7 @@ from recs.serve.audit import audit
 from recs.serve.inputs import Inputs
 from recs.serve.publish import PublishError, decide, hold, release, staged_rows
 from recs.serve.staging import content, staged_table
-from recs.tables import Lake, LeaseError, lease
+from recs.tables import Lake, LeaseError, TableError, lease
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,16 @@ def test_a_rerun_takes_the_tuple_of_the_first_and_changes_nothing(world):
     assert (fresh.number, fresh.max_batch) == (2, 2)
     assert publish(world, fresh).content.hash == first.content.hash     # batch 2 brought nothing from before the cut
     assert decisions(world, "again") == [(1, "started"), (1, "published"), (2, "started"), (2, "published")]
+
+
+def test_a_rerun_with_another_configuration_is_refused_once_the_night_was_decided(world):
+    plan(world, "other")
+    other = nights.plan(world.lake, night(1), "other", config_hash="mended", code_version="v")     # the first try died of a bad one
+    made, _ = recommend_job.run(world.lake.spark, world.lake, config("other"), other, **world.facts())
+    publish(world, made)
+    with pytest.raises(TableError, match="configuration mended, now it is c; .* --refresh"):
+        plan(world, "other")
+    assert plan(world, "other", refresh=True).number == 2
 
 
 def test_a_failing_audit_holds_the_night_and_a_person_releases_it(world):
@@ -215,3 +225,5 @@ def test_changed_only_scores_who_did_something_and_carries_the_others(world):
     assert {u for u, us in scored.items() if us == cut1} == set(quiet)
     u05 = [r.item_id for r in sorted(new, key=lambda r: r["rank"]) if r.user_id == "u05"]
     assert u05 == [listed["u05", n] for n in (1, 3, 4, 5)]
+    again = publish(tomorrow, make(tomorrow, "carry", day=2))      # run again without the flag: does what the first try did
+    assert (again.attempt, again.content) == (1, decision.content)

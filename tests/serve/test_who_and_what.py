@@ -94,13 +94,19 @@ def test_the_catalogue_says_what_is_available_when_the_list_is_used(spark):
         {"item_id": "not_known_yet", "valid_from": epoch, "batch_id": 6, "available_until": epoch},
         {"item_id": "later_row", "valid_from": AS_OF + H, "batch_id": 1, "available_until": epoch},
         {"item_id": "category", "valid_from": epoch, "batch_id": 1, "category": "home/kitchen"},
+        {"item_id": "left", "valid_from": epoch, "valid_to": serve, "batch_id": 1},                 # no row after it: gone
+        {"item_id": "renamed", "valid_from": epoch, "valid_to": AS_OF - H, "batch_id": 1, "available_until": epoch},
+        {"item_id": "renamed", "valid_from": AS_OF - H, "batch_id": 1},
+        {"item_id": "closed_later", "valid_from": epoch, "valid_to": AS_OF - H, "batch_id": 1, "category": "toys"},
+        {"item_id": "closed_later", "valid_from": AS_OF - H, "batch_id": 6, "available_until": epoch},      # of a batch not known yet
     ])
     vocabulary = contract_frame(spark, ITEM_VOCABULARY, [
         {"item_id": "open", "item_index": 0}, {"item_id": "gone", "item_index": 1, "tombstoned_on": date(2024, 3, 31)},
         {"item_id": "goes", "item_index": 2, "tombstoned_on": date(2024, 4, 1)},
     ])
-    assert {r.item_id for r in hidden.unavailable(items, vocabulary, ATTEMPT).collect()} == {"early", "late", "gone"}
-    assert {r.item_id: r.category for r in hidden.catalogue(items, ATTEMPT).collect()}["category"] == "home"
+    assert {r.item_id for r in hidden.unavailable(items, vocabulary, ATTEMPT).collect()} == {"early", "late", "left", "gone"}
+    categories = {r.item_id: r.category for r in hidden.catalogue(items, ATTEMPT).collect()}
+    assert (categories["category"], categories["closed_later"]) == ("home", "toys")
 
 
 TYPES = {"view": EventType(code=1), "buy": EventType(code=2)}
