@@ -86,6 +86,7 @@ class Block(nn.Module):
         self.layers = nn.Sequential(nn.Linear(config.dim, 2 * config.dim), nn.GELU(), nn.Linear(2 * config.dim, config.dim))
 
     def forward(self, x_BLD: Tensor, bias_BHLL: Tensor) -> Tensor:
+        """Events that have looked at each other, [B, L, D]."""
         b, n, d = x_BLD.shape
         q, k, v = self.qkv(self.norm_attention(x_BLD)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v, bias_BHLL)
