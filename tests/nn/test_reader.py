@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from nn_made import every_type
 
 from recs.nn import reader as readers
 from recs.nn.reader import Batch, Reader, ReaderError
 from recs.nn.staged import Staged, write_staged
-
-from nn_made import every_type
 
 ROWS = 103      # files of 20 and one of 3
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from nn_made import every_type
 
 from recs.nn.staged import MANIFEST, Field, StagedError, fields_of, open_staged, verify, write_manifest, write_part, write_staged
-
-from nn_made import every_type
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-import torch._dynamo    # noqa: F401  the first optimizer imports it: seconds in every fork
+import torch._dynamo  # noqa: F401  the first optimizer imports it: seconds in every fork
 from nn_made import Line, settings
 
 from recs.nn.staged import open_staged
