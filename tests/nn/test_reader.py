@@ -64,6 +64,12 @@ def test_seed_and_epoch_decide_the_order(staged: Staged):
     assert order(1, 4, shuffle=False) == list(range(ROWS))
 
 
+def test_rows_inside_a_file_change_places_too(tmp_path: Path):
+    one = write_staged(tmp_path, every_type(20), rows_per_file=20)
+    orders = {tuple(ids(list(Reader(one, 16, seed=s, kind="arrow").epoch(e)))) for s in (0, 1) for e in (0, 1, 2)}
+    assert len(orders) == 6
+
+
 def test_rows_of_several_files_are_mixed(staged: Staged):
     first = ids(list(Reader(staged, 16, seed=1, kind="arrow", mix_files=4).epoch(0)))[:16]
     assert len(set(first // 20)) >= 3

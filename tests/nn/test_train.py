@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from recs.nn.checkpoints import CheckpointError, Checkpoints
 from recs.nn.optimizers import decay_groups, lr_at
+from recs.nn.reader import Reader, ReaderError
 from recs.nn.settings import TrainConfig
 from recs.nn.staged import Staged, write_staged
 from recs.nn.train import Trained, TrainingError, train
@@ -63,8 +64,6 @@ def test_the_best_weights_come_back_and_patience_ends(data: tuple[Staged, Staged
 
 
 def _validation(data: tuple[Staged, Staged]) -> list[dict[str, Tensor]]:
-    from recs.nn.reader import Reader
-
     reader = Reader(data[1], 100, even=False, kind="arrow")
     return [{k: torch.from_numpy(a) for k, a in b.items()} for b in reader.epoch(0)]
 
@@ -151,6 +150,23 @@ def test_an_exploding_loss_ends_the_run(data: tuple[Staged, Staged], tmp_path: P
 def test_a_metric_that_is_not_there_is_named_at_once(data: tuple[Staged, Staged], tmp_path: Path):
     with pytest.raises(TrainingError, match="no metric 'ndcg@10' in what the network evaluates: loss"):
         run(data, tmp_path, metric="ndcg@10")
+
+
+@pytest.mark.parametrize(("total", "n", "told"), [(math.nan, 5, "no numbers after step 0: loss nan"), (1.0, 0, "no example of it counts")])
+def test_an_evaluation_that_says_nothing_ends_the_run(data: tuple[Staged, Staged], tmp_path: Path, total: float, n: int, told: str):
+    class Odd(Line):
+        def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"loss": torch.tensor(total), "n": torch.tensor(n)}
+
+    with pytest.raises(TrainingError, match=told):
+        run(data, tmp_path, Odd())
+
+
+def test_the_trainer_counts_the_rows_of_each_epoch(data: tuple[Staged, Staged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A reader that hands out a batch too many is found out, though the trainer never asked for that batch."""
+    monkeypatch.setattr(Reader, "batches", property(lambda self: 5))
+    with pytest.raises(ReaderError, match="more than 5 batches in epoch 0"):
+        train(Line(), data[0], None, settings(), tmp_path)
 
 
 def test_a_folder_of_another_run_is_refused(data: tuple[Staged, Staged], tmp_path: Path):
