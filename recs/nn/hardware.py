@@ -13,10 +13,9 @@ from recs.nn.settings import TrainConfig
 
 
 def pick_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
-    """The configured device; `auto` is this rank's GPU where there is one."""
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    """The configured device; `auto` is a GPU where there is one.  `cuda` without a number is this rank's own."""
+    named = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    return torch.device("cuda", local_rank) if named == "cuda" else torch.device(named)
 
 
 def pick_precision(config: TrainConfig, device: torch.device) -> str:

@@ -59,7 +59,7 @@ def ranks() -> Iterator[Ranks]:
     us = Ranks(int(os.environ["RANK"]), world_size, int(os.environ.get("LOCAL_RANK", "0")))
     mine = not dist.is_initialized()
     if mine:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield us
     finally:

@@ -91,7 +91,7 @@ class Reader:
 
     # -- one epoch ----------------------------------------------------------------------------------------------------------
     def epoch(self, n: int, start_batch: int = 0) -> Batches:
-        """The batches of epoch `n` from `start_batch` on, read ahead by a thread."""
+        """The batches of epoch `n` from `start_batch` on, read ahead by a thread: read them to the end, or use `with`."""
         return Batches(self, n, start_batch)
 
     def _merged(self, epoch: int, start_batch: int, reading: Callable[[str], None]) -> Iterator[Batch]:

@@ -23,9 +23,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,73 +34,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recs.nn import faults
 from recs.nn.checkpoints import CheckpointError, Checkpoints, restore_optimizer
+from recs.nn.evaluating import TrainingError, evaluate
 from recs.nn.hardware import pick_device, pick_precision
 from recs.nn.optimizers import lr_at, make_optimizer
 from recs.nn.progress import Watch
 from recs.nn.ranks import Ranks, ranks
-from recs.nn.reader import Batch, Reader
+from recs.nn.reader import Batch, Reader, ReaderError
+from recs.nn.records import Position, Trained
 from recs.nn.settings import TrainConfig
 from recs.nn.staged import Staged, verify
 
 log = logging.getLogger(__name__)
 TELL_EVERY_S = 0.5
 AGREE_EVERY = 16        # steps between the ranks' exchanges about time and signals
-# settings that may change between a run and its resumption without changing the result
+# settings that may change between a run and its resumption (another device or number of threads rounds otherwise)
 FREE = {"device", "threads", "max_minutes", "reader", "prefetch", "stall_minutes", "checkpoint_minutes", "tensorboard"}
-
-
-class Learner(Protocol):
-    """What the trainer asks of a network, which is an `nn.Module` besides."""
-
-    def loss(self, batch: dict[str, Tensor]) -> Tensor: ...
-
-    def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]: ...
-
-
-class TrainingError(RuntimeError):
-    """The loss is no number or exploded; the message names epoch, step, batch and file."""
 
 
 class TrainingStopped(RuntimeError):
     """SIGTERM: a checkpoint is written, the same call goes on from it."""
-
-
-@dataclass
-class Position:
-    """Where the run stands: everything that is neither weights nor optimizer.  Plain values: it is kept as JSON."""
-
-    epoch: int = 0
-    batch: int = 0          # batches of this epoch that are done
-    step: int = 0           # optimizer steps done, over all epochs
-    examples: int = 0
-    seconds: float = 0.0    # of training and evaluation, over all resumed runs
-    waited_s: float = 0.0   # of these, for the reader
-    first_losses: list[float] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)     # {"epoch", "step", "metrics"} of each evaluation
-    best: str | None = None             # name of a checkpoint
-    best_value: float | None = None
-    since_best: int = 0                 # evaluations
-    done: str | None = None             # why the run ended
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run came to.  The model holds the best weights."""
-
-    metrics: dict[str, float]           # of the best weights on the validation set; empty without one
-    history: list[dict[str, Any]]
-    why: str                            # "epochs", "patience" or "max_minutes"
-    epochs: float
-    steps: int
-    examples: int
-    seconds: float
-    waiting_share: float                # of the seconds, spent waiting for the reader
-    precision: str
-    device: str
-
-    def record(self) -> dict[str, Any]:
-        """For a run record."""
-        return asdict(self)
 
 
 def train(
@@ -212,7 +164,7 @@ class _Run:
                     ask = at.step % AGREE_EVERY == 0 or in_epoch == self.steps_per_epoch
                     late, stop = (self.us.any(flag, self.device) if ask else False for flag in (late, stop))
                 if in_epoch == self.steps_per_epoch:
-                    next(batches, None)     # lets the reader count the epoch's rows
+                    self._count_rows(batches)
                 if in_epoch in self.evaluate_at or late:
                     self._evaluate(watch, ended=in_epoch == self.steps_per_epoch, late=late)
                 elif in_epoch == self.steps_per_epoch:
@@ -226,6 +178,11 @@ class _Run:
                 faults.crash("train_step", at.step)
                 if at.batch == 0:
                     return      # of the next epoch
+
+    def _count_rows(self, batches: Iterator[Batch]) -> None:
+        """The epoch is over for us: is it for the reader?  Asked for more, it counts what it delivered."""
+        if next(batches, None) is not None:
+            raise ReaderError(f"{self.reader.staged.folder}: more than {self.reader.batches} batches in epoch {self.at.epoch}")
 
     def _step(self, loss_of: nn.Module, batches: Iterator[Batch], numbers: range) -> None:
         """One optimizer step over the batches `numbers` of the epoch."""
@@ -305,9 +262,11 @@ class _Run:
             self.evaluation_s = time.monotonic() - started
             if config.metric not in metrics:
                 raise TrainingError(f"no metric {config.metric!r} in what the network evaluates: {', '.join(sorted(metrics))}")
+            if odd := [f"{name} {value:g}" for name, value in metrics.items() if not math.isfinite(value)]:
+                raise TrainingError(f"metrics that are no numbers after step {at.step}: {', '.join(odd)}; nothing of it is kept")
             value = metrics[config.metric] * (-1 if config.metric == "loss" else 1)
-            better = at.best_value is None or value > at.best_value     # NaN is never better
-            at.best_value = value if better and math.isfinite(value) else at.best_value
+            better = at.best_value is None or value > at.best_value
+            at.best_value = value if better else at.best_value
             at.since_best = 0 if better else at.since_best + 1
         at.history.append({"epoch": at.epoch, "step": at.step, "metrics": metrics})
         at.seconds = self._before + time.monotonic() - self._started
@@ -384,22 +343,6 @@ class _Run:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, reader: Reader, us: Ranks, device: torch.device, bf16: bool = False) -> dict[str, float]:
-    """Each metric of `model.evaluate` as sum / n over one epoch of the reader, over all ranks."""
-    model.eval()
-    sums: dict[str, Tensor] = {}
-    with reader.epoch(0) as batches:
-        for batch in batches:
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                found = model.evaluate({name: torch.from_numpy(a).to(device) for name, a in batch.items()})
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value.double()
-    names = sorted(sums)
-    total = dict(zip(names, us.sum(torch.stack([sums[n] for n in names])).tolist(), strict=True))
-    return {name: total[name] / total["n"] for name in names if name != "n"}
 
 
 def _mixed(*numbers: int) -> int:
