@@ -151,7 +151,7 @@ def replayed(
         spark = lake.spark
         yield Replayed(spark.read.parquet(f"{folder}/lists/*"), spark.read.parquet(f"{folder}/truth/*"), n_catalogue)
     finally:
-        for part in ("lists", "truth", "item_tables", "_models"):
+        for part in ("lists", "truth", "item_tables", "_models", "_examples"):
             shutil.rmtree(folder / part, ignore_errors=True)
 
 

@@ -76,7 +76,7 @@ class Fold:
 
     @cached_property
     def targets(self) -> DataFrame:
-        """user_id, item_index, ts, place."""
+        """user_id, target (0), item_index, ts, place."""
         codes = [t.code for t in self.config.log.events.event_types.values() if t.target]
         return targets.targets_of(self.events, self.split_us, self.rules.hides_seen, codes).persist()
 
@@ -160,7 +160,7 @@ def replayed(
         yield Replayed(spark.read.parquet(f"{folder}/lists/*"), spark.read.parquet(f"{folder}/truth/*"), tables.n_items)
     finally:
         fold.events.unpersist()
-        for part in ("lists", "truth", "item_tables", "_models"):
+        for part in ("lists", "truth", "item_tables", "_models", "_examples"):
             shutil.rmtree(folder / part, ignore_errors=True)
 
 
@@ -185,7 +185,8 @@ def _models(fold: Fold, contestants: Sequence[Contestant], folder: Path) -> dict
         if c.row:
             model = load(path)
         else:
-            model = make(c.name, replay.fit(c.name, exams, tables, setting, fold.rules, config.fit.k).params)
+            fitted = replay.fit(c.name, exams, tables, setting, fold.rules, config.fit.k, scratch=folder / "_examples")
+            model = make(c.name, fitted.params, fitted.weights)
             model.save(path)
         out[c.label] = (path, model.needs(model.params), content)
     return out
