@@ -56,6 +56,7 @@ class Watch:
             log.info("epoch %d, step %d · %s%s", epoch, step, told, " · best" if best else "")
 
     def close(self) -> None:
+        """End the bar and the scalars."""
         if self._bar is not None:
             self._bar.stop()
         if self._scalars is not None:

@@ -23,6 +23,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Is this the process that writes?"""
         return self.rank == 0
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:

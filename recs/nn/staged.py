@@ -59,6 +59,7 @@ class Field:
 
     @property
     def arrow(self) -> pa.DataType:
+        """Its type in Parquet."""
         return pa.binary() if self.shape else pa.from_numpy_dtype(np.dtype(self.dtype))
 
 
@@ -87,6 +88,7 @@ class Staged:
 
     @property
     def rows(self) -> int:
+        """Examples of all files."""
         return sum(f.rows for f in self.files)
 
     @cached_property

@@ -45,6 +45,7 @@ class SoftBuckets(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[…] -> […, dim]."""
         at = (x % 1) * self.knots if self.circular else x.clamp(0, 1) * (self.knots - 1)
         low = at.floor().long().clamp(max=self.knots - 1)
         high = (low + 1) % self.knots if self.circular else (low + 1).clamp(max=self.knots - 1)
@@ -60,6 +61,7 @@ class AgeEncoding(nn.Module):
         self.curve = SoftBuckets(knots, dim)
 
     def forward(self, age_us: Tensor) -> Tensor:
+        """[…] int64 microseconds -> […, dim]."""
         return self.curve(log_age(age_us))
 
 
@@ -81,6 +83,7 @@ class ClockEncoding(nn.Module):
             self.mix = nn.Linear(4 * harmonics, dim)
 
     def forward(self, ts_us: Tensor, offset_us: Tensor | int = 0) -> Tensor:
+        """[…] int64 microseconds, shifted by `offset_us` -> […, dim]."""
         day, week = clock(ts_us, offset_us)
         if self.learned:
             return self.of_day(day) + self.of_week(week / 7)

@@ -42,6 +42,8 @@ class SASRecConfig(BaseModel):
 
 
 class Block(nn.Module):
+    """Attention over what came before, and two layers; norms first."""
+
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
@@ -50,6 +52,7 @@ class Block(nn.Module):
         self.layers = nn.Sequential(nn.Linear(config.dim, 4 * config.dim), nn.GELU(), nn.Linear(4 * config.dim, config.dim))
 
     def forward(self, x_BLD: Tensor, may_see_B1LL: Tensor) -> Tensor:
+        """[B, L, D] -> [B, L, D]; a position sees those that `may_see` allows."""
         b, n, d = x_BLD.shape
         qkv = self.qkv(self.norm_attention(x_BLD)).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)        # each [B, H, L, D/H]
