@@ -25,6 +25,7 @@ from recs.etl.news import State
 from recs.jobs import derive, item_tables
 from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
 from recs.judge import replay
+from recs.local_frame import local_frame
 from recs.models import load as load_model
 from recs.models import make, model_class
 from recs.models.fitting import Fit
@@ -157,7 +158,7 @@ def _write(lake: Lake, rows: list[dict[str, Any]]) -> None:
     ddl = ", ".join([f"{c} string" for c in _PLAIN] + [f"{c}_us bigint" for c in _INSTANTS])
     names = [*_PLAIN, *(f"{c}_us" for c in _INSTANTS)]
     newest = {r["model_version"]: r for r in rows}.values()     # a model fitted again from the same data has the same version
-    frame = lake.spark.createDataFrame([tuple(r[n] for n in names) for r in newest], ddl)
+    frame = local_frame(lake.spark, [tuple(r[n] for n in names) for r in newest], ddl)
     lake.merge(frame.select(*_PLAIN, *(F.timestamp_micros(f"{c}_us").alias(c) for c in _INSTANTS)), MODELS, {"stage": "train"})
 
 

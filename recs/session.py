@@ -69,6 +69,8 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
             .config("spark.driver.memory", config.driver_memory)
             .config("spark.sql.shuffle.partitions", str(config.shuffle_partitions))
             .config("spark.default.parallelism", str(config.shuffle_partitions))
+            # listing many files is a task per file by default
+            .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", str(config.shuffle_partitions))
             .config("spark.databricks.delta.snapshotPartitions", "2")   # 50 by default: most of a small table's read time
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")

@@ -48,5 +48,5 @@ def test_a_table_with_dates_of_its_own(spark):
 
 def test_items_that_only_events_name(spark):
     ids = spark.createDataFrame([("a",), ("b",)], "item_id string")
-    rows = undescribed(ids, items(spark, [("a", "1970-01-01", None, "A")]), ITEMS, 2).collect()
+    rows = undescribed(ids, [items(spark, [("a", "1970-01-01", None, "A")])], ITEMS, 2).collect()
     assert [(r.item_id, r.title, r.batch_id) for r in rows] == [("b", None, 2)]
