@@ -75,7 +75,7 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
             .config("spark.log.level", "ERROR")
-            .config("spark.driver.extraJavaOptions", "-Duser.timezone=UTC -XX:+UseParallelGC")
+            .config("spark.driver.extraJavaOptions", f"-Duser.timezone=UTC -XX:+UseParallelGC {config.java_options}".strip())
         )
         jars_dir = config.jars_dir or os.environ.get("RECS_JARS_DIR")
         if jars_dir:
