@@ -55,24 +55,35 @@ class Row:
 
 
 class Watch:
-    """Peak memory (sampled five times a second) and CPU seconds of this process and all below it.
+    """Peak memory and CPU seconds of this process and all below it, sampled five times a second.
 
-    Memory is resident memory of the driver and the JVM, and for Python workers their own share of it: they are forks that have most
-    pages in common.  A child that the JVM has just forked (to call chmod) still shows the JVM's pages, and is not counted.
+    Memory is that of the driver, the JVM and the Python workers; of these, which are forks, their own share of the common pages.
+    Other children of the JVM live for a millisecond (chmod), show the JVM's own pages until they run, and are not counted.
+    A process that has ended keeps the CPU seconds it was last seen with: Spark lets idle workers go.
     """
 
     def __init__(self) -> None:
-        self._peak = 0.0
-        threading.Thread(target=self._sample, daemon=True).start()
+        self._peak, self._cpu, self._lock = 0.0, {}, threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def _family(self) -> list[psutil.Process]:
-        me = psutil.Process()
-        return [me, *me.children(recursive=True)]
+    def _watch(self) -> None:
+        while True:
+            self._sample()
+            time.sleep(0.2)
 
     def _sample(self) -> None:
-        while True:
-            self._peak = max(self._peak, sum(map(_own_bytes, self._family())) / 2**20)
-            time.sleep(0.2)
+        me, total = psutil.Process(), 0
+        with self._lock:
+            for p in [me, *me.children(recursive=True)]:
+                try:
+                    self._cpu[p.pid, p.create_time()] = sum(p.cpu_times()[:2])
+                    if "pyspark.daemon" in p.cmdline():
+                        total += p.memory_full_info().pss
+                    elif p == me or p.ppid() == me.pid:
+                        total += p.memory_info().rss
+                except psutil.Error:
+                    continue
+            self._peak = max(self._peak, total / 2**20)
 
     def peak_mb(self) -> int:
         """The peak since the last call."""
@@ -80,24 +91,9 @@ class Watch:
         return round(peak)
 
     def cpu_s(self) -> float:
-        """User and system time so far, of children that have ended too."""
-        total = 0.0
-        for p in self._family():
-            try:
-                total += sum(p.cpu_times()[:4])
-            except psutil.Error:
-                continue
-        return total
-
-
-def _own_bytes(p: psutil.Process) -> int:
-    try:
-        if "pyspark.daemon" in p.cmdline():
-            return p.memory_full_info().pss
-        of_the_jvm = p.name() == "java" and p.parent().name() == "java"
-        return 0 if of_the_jvm else p.memory_info().rss
-    except (psutil.Error, AttributeError):
-        return 0
+        """User and system time so far."""
+        self._sample()
+        return sum(self._cpu.values())
 
 
 class Meter:
