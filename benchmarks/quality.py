@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         for name in ("run_split", "recs.models"):
             logging.getLogger(name).setLevel(logging.INFO)
-        spark = start("recs quality", SparkConfig(shuffle_partitions=4, driver_memory="3g"))
+        spark = start("recs quality", SparkConfig(shuffle_partitions=4, driver_memory="3g", java_options="-XX:TieredStopAtLevel=1"))
         for split in args.splits:
             _run_split(args, spark, split)
         spark.stop()

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         fixed, keys = parse_settings(args.set)
         model_class(args.model)
-        spark = start("recs run_split", SparkConfig(shuffle_partitions=4))
+        spark = start("recs run_split", SparkConfig(shuffle_partitions=4, java_options="-XX:TieredStopAtLevel=1"))
         split = SplitFolder(args.split_dir, spark)
         run = Run(split, args.model, split.config(keys), fixed, args.k, not args.no_refit, work.resolve(), watch)
         rows = write_one_file(run.lists(), args.out)

@@ -57,12 +57,17 @@ class Batch:
     def write(self, files: dict[str, batches.Unread]) -> tuple[int, dict[str, int]]:
         """Write the batch: number of new items, rows written to items and users."""
         batches.open_batch(self.lake, self.id, files, self.note)
-        seen = self._keep(vocabulary.first_seen(self._accepted(), self.delivered.get("items")))
-        table_rows = {part: self._write_table(part) for part in self.delivered}
-        n_new_items, n_undescribed = self._write_new_items(seen)
+        known = self.lake.read(ITEM_VOCABULARY)
+        new = self._keep(vocabulary.unknown(vocabulary.first_seen(self._accepted(), self.delivered.get("items")), known))
+        n_new = new.count()
+        table_rows = {part: self._write_table(part, new if part == "items" and n_new else None) for part in self.delivered}
+        if n_new:
+            if "items" not in self.delivered:
+                table_rows["items"] = self._write_undescribed(new)
+            self._write_new_items(new, known)
         self._write_events()
         self._close()
-        return n_new_items, {"items": n_undescribed + table_rows.pop("items", 0), **table_rows}
+        return n_new, table_rows
 
     # ---- read ------------------------------------------------------------------------------------------------------
 
@@ -127,39 +132,42 @@ class Batch:
     def _accepted(self) -> DataFrame:
         return self.lake.read(EVENTS).where("false") if self.judged is None else self.judged.where(F.col("fate") == stage.ACCEPTED)
 
-    def _write_table(self, part: str) -> int:
-        table, current = TABLES[part], self.lake.read(TABLES[part])
-        changes = self._keep(catalogue.changes(self.delivered[part], current, table, self.now, self.id))
+    def _write_table(self, part: str, new: DataFrame | None) -> int:
+        """New and changed intervals; into `items` also a row for each of the `new` items that no table describes."""
+        table = TABLES[part]
+        is_first, current = not self.lake.exists(table), self.lake.read(table)
+        changes = catalogue.changes(self.delivered[part], current, table, self.now, self.id)
+        if new is not None:
+            changes = changes.unionByName(catalogue.undescribed(new, [current, self.delivered[part]], table, self.id))
+        if is_first:
+            self.lake.append(changes, table, self.note)
+            return self.lake.rows_written(table, self.note) or 0
+        changes = self._keep(changes)       # a merge reads its source twice
         if n := changes.count():
-            write = self.lake.append if current.isEmpty() else self.lake.merge
-            write(changes, table, self.note)
+            self.lake.merge(changes, table, self.note)
         return n
 
-    def _write_new_items(self, seen: DataFrame) -> tuple[int, int]:
-        """Integers for the items of `seen` that have none, and a row in `items` for those that no table describes."""
-        known = self.lake.read(ITEM_VOCABULARY)
-        new = self._keep(vocabulary.unknown(seen, known))
-        n = new.count()
-        if not n:
-            return 0, 0
-        entries = vocabulary.new_entries(new, vocabulary.check_dense(known), self.id)
-        self.lake.append(catalogue.undescribed(new, self.lake.read(ITEMS), ITEMS, self.id), ITEMS, self.note)
-        n_undescribed = self.lake.rows_written(ITEMS)
-        self.lake.append(entries, ITEM_VOCABULARY, self.note)
+    def _write_undescribed(self, new: DataFrame) -> int:
+        """A row with nothing but the id for each of the `new` items that has none."""
+        self.lake.append(catalogue.undescribed(new, [self.lake.read(ITEMS)], ITEMS, self.id), ITEMS, self.note)
+        return self.lake.rows_written(ITEMS, self.note) or 0
+
+    def _write_new_items(self, new: DataFrame, known: DataFrame) -> None:
+        """Integers for the `new` items."""
+        self.lake.append(vocabulary.new_entries(new, vocabulary.check_dense(known), self.id), ITEM_VOCABULARY, self.note)
         vocabulary.check_dense(self.lake.read(ITEM_VOCABULARY))
-        return n, n_undescribed
 
     def _write_events(self) -> None:
         """What Delta says it wrote takes the place of what was counted, and has to add up again."""
         if self.n_refused:
             refused = reduce(DataFrame.unionByName, self.refused).withColumn("batch_id", F.lit(self.id).cast("bigint"))
             self.lake.append(refused, QUARANTINE, self.note)
-            lost = self.n_refused - self.lake.rows_written(QUARANTINE)
+            lost = self.n_refused - (self.lake.rows_written(QUARANTINE, self.note) or 0)
             self.tally = replace(self.tally, quarantined=self.tally.quarantined - lost)
         if self.tally.accepted:
             events = stage.numbered_events(self._accepted(), self.lake.read(ITEM_VOCABULARY), self.id)
             self.lake.append(events, EVENTS, self.note)
-            self.tally = replace(self.tally, accepted=self.lake.rows_written(EVENTS))
+            self.tally = replace(self.tally, accepted=self.lake.rows_written(EVENTS, self.note) or 0)
         self.tally.check()
 
     def _close(self) -> None:

@@ -30,6 +30,7 @@ class Plan:
     wanted: State
     note: dict[str, Any]    # goes into the commit that reaches the wanted state
     have: dict[str, Any]    # what the newest commit says
+    users_changed: bool     # may the users table say something else than it did at the old state?
 
     @property
     def old(self) -> State:
@@ -40,19 +41,23 @@ class Plan:
         """Counts of the run.  Where nothing had to be written, an empty commit says that the table now stands at the wanted state."""
         if self.step == "unchanged":
             return {"step": self.step, "rows_written": 0}
-        if lake.note(self.table) == self.note:
-            return {"step": self.step, **more, "rows_written": lake.rows_written(self.table)}
-        lake.mark(self.table, self.note)
-        return {"step": self.step, **more, "rows_written": 0}
+        written = lake.rows_written(self.table, self.note)
+        if written is None:
+            lake.mark(self.table, self.note)
+        return {"step": self.step, **more, "rows_written": written or 0}
 
 
 def plan(lake: Lake, table: Table, as_of: datetime, max_batch: int, full: bool, **settings: Any) -> Plan:
     """`settings` are all the rows depend on beside events and users; other ones than last time mean a full rebuild."""
     lake.ensure(USERS)
+    (users_version, users_note), *_ = lake.commits(USERS, 1)
     wanted, made_by = State.of(as_of, max_batch), recipe(**settings)
-    note = {"as_of_us": wanted.as_of_us, "max_batch": max_batch, "recipe": made_by, "users_version": lake.version(USERS)}
+    note = {"as_of_us": wanted.as_of_us, "max_batch": max_batch, "recipe": made_by, "users_version": users_version}
     have = lake.note(table)
-    return Plan(table, next_step(have, wanted, made_by, full), wanted, note, have)
+    # of one version the old state may still not have known the last batch; version 0 is the empty table
+    last_batch = users_note.get("batch_id", float("inf")) if users_version else 0
+    changed = have.get("users_version") != users_version or last_batch > have.get("max_batch", -1)
+    return Plan(table, next_step(have, wanted, made_by, full), wanted, note, have, changed)
 
 
 def users_before(lake: Lake, plan: Plan) -> DataFrame:

@@ -75,16 +75,15 @@ def run(
 
 
 def _new_files(lake: Lake, config: Config, paths: dict[str, Sequence[str]]) -> dict[str, batches.Unread]:
-    new = {}
+    there = {}
     for part, given in paths.items():
         mapping = getattr(config.log, part)
         if given and mapping is None:
             raise MappingError(f"mapping {config.log.name} says nothing about {part}: add `{part}:` to it, or leave --{part} out")
-        files = sources.list_files(lake.spark, given, mapping.source) if given else []
-        if files and part != "events":
-            files = with_lookup_fingerprints(lake.spark, files, mapping)
-        new[part] = batches.unread(lake, files, part)
-    return new
+        there[part] = sources.list_files(lake.spark, given, mapping.source) if given else []
+        if there[part] and part != "events":
+            there[part] = with_lookup_fingerprints(lake.spark, there[part], mapping)
+    return batches.unread(lake, there)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -36,7 +36,7 @@ def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_ba
         lake.overwrite(stage.item_hours(events, users, as_of, gap, types).hint("rebalance", "event_date"), ITEM_HOURS, way.note)
         return way.done(lake)
     days = set(stage.touched_days(new_events(lake.read(EVENTS), way.old, way.wanted)))
-    if way.have["users_version"] != way.note["users_version"]:
+    if way.users_changed:
         days |= set(stage.days_of_changed_segments(events, users_before(lake, way), users))
     if days:
         rows = stage.item_hours(events.where(F.col("event_date").isin(*days)), users, as_of, gap, types).hint("rebalance", "event_date")

@@ -11,6 +11,7 @@ Exit code 3: the night was held, and one line says why.  4: somebody else is at 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from recs.clock import Night, local_today
@@ -39,9 +40,9 @@ def run(
     `attempt` as `recs.jobs.recommend.run` gave it back (or `nights.plan`, which finds its tuple in the note of the staged rows).
     """
     staged = staged_rows(lake, attempt)
-    inputs = Inputs(lake, derived or lake, config, attempt)
     seen = content(staged)
-    results = audit(staged, inputs.against(model_class(recipe(attempt.model_version)).personal), config.audit)
+    with closing(Inputs(lake, derived or lake, config, attempt)) as inputs:
+        results = audit(staged, inputs.against(model_class(recipe(attempt.model_version)).personal), config.audit)
     return decide(lake, attempt, staged, seen, results, wait_s)
 
 

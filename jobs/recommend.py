@@ -11,6 +11,7 @@ Takes the champion, and the item tables of the cut; what of these is not there y
 """
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,10 @@ def run(
         if (had := getattr(attempt, what)) not in ("", getattr(made, what)):
             now = getattr(made, what)
             raise ArtifactError(f"{attempt.name} was made with {what} {had}, now it is {now}; use --refresh for a new attempt")
-    changed_only = lake.note(made.table).get("changed_only", changed_only)
-    rows = night_rows(Inputs(lake, derived or lake, config, made), model_path, tables_path, model_hash, changed_only)
-    staging.stage(lake, rows, made.table, made.facts() | {"changed_only": changed_only})
-    return made, {"rows staged": lake.rows_written(made.table)}
+    note = made.facts() | {"changed_only": lake.note(made.table).get("changed_only", changed_only)}
+    with closing(Inputs(lake, derived or lake, config, made)) as inputs:
+        staging.stage(lake, night_rows(inputs, model_path, tables_path, model_hash, note["changed_only"]), made.table, note)
+    return made, {"rows staged": lake.rows_written(made.table, note)}
 
 
 def main(argv: list[str] | None = None) -> int:

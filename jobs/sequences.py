@@ -41,7 +41,7 @@ def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_ba
         lake.overwrite(stage.sequences(visible(lake.read(EVENTS), way.wanted), users, as_of, rule), SEQUENCES, way.note)
         return way.done(lake)
     news = new_events(lake.read(EVENTS), way.old, way.wanted)
-    changes = stage.changed_sequences(lake.read(SEQUENCES), news, users_before(lake, way), users, rule)
+    changes = stage.changed_sequences(lake.read(SEQUENCES), news, users_before(lake, way) if way.users_changed else None, users, rule)
     lake.merge(changes, SEQUENCES, way.note)
     return way.done(lake)
 

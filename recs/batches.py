@@ -14,6 +14,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recs.clock import from_micros
+from recs.local_frame import local_frame
 from recs.schemas import BATCHES, EVENTS, INPUT_FILES, ITEM_VOCABULARY, ITEMS, QUARANTINE, USERS, Table
 from recs.tables import Lake
 
@@ -93,30 +94,33 @@ class Unread(NamedTuple):
     read_before: bool
 
 
-def unread(lake: Lake, files: list[InputFile], part: str) -> Unread:
-    """Those of `files` that no finished batch has read, or that have changed since.  `part`: events, items or users."""
+def unread(lake: Lake, files: dict[str, list[InputFile]]) -> dict[str, Unread]:
+    """By part (events, items, users): those of `files` that no finished batch has read, or that have changed since."""
     from pyspark.sql import functions as F
 
-    if not files:
-        return Unread([], False)
-    names = sorted({_name(f, part) for f in files})
+    if not any(files.values()):
+        return {part: Unread([], False) for part in files}
+    names = sorted({_name(f, part) for part, group in files.items() for f in group})
     known = lake.read(INPUT_FILES).where(F.split_part("source_file", F.lit("@v"), F.lit(1)).isin(names))
     read = {(r.source_file, r.fingerprint) for r in known.select("source_file", "fingerprint").collect()}
-    new = [f for f in files if (_source(f, part), f.fingerprint) not in read]
     names_read = {source.split("@v")[0] for source, _ in read}
-    return Unread(new, any(_name(f, part) in names_read for f in new))
+    found = {}
+    for part, group in files.items():
+        new = [f for f in group if (_source(f, part), f.fingerprint) not in read]
+        found[part] = Unread(new, any(_name(f, part) in names_read for f in new))
+    return found
 
 
 def open_batch(lake: Lake, batch_id: int, files: dict[str, Unread], note: dict[str, Any]) -> None:
     """The first write of a batch: the files it reads, by part."""
     rows = [(_source(f, part), f.fingerprint, batch_id) for part, group in files.items() for f in group.files]
-    lake.append(lake.spark.createDataFrame(rows, INPUT_FILES.ddl).coalesce(1), INPUT_FILES, note)
+    lake.append(local_frame(lake.spark, rows, INPUT_FILES.ddl).coalesce(1), INPUT_FILES, note)
 
 
 def close_batch(lake: Lake, row: dict[str, Any], note: dict[str, Any]) -> None:
     """The last write of a batch: from here on it counts.  `row`: one row of `batches`."""
     values = tuple(row[c] for c in BATCHES.column_names)
-    lake.append(lake.spark.createDataFrame([values], BATCHES.ddl).coalesce(1), BATCHES, note)
+    lake.append(local_frame(lake.spark, [values], BATCHES.ddl).coalesce(1), BATCHES, note)
 
 
 def _name(file: InputFile, part: str) -> str:

@@ -276,6 +276,7 @@ class SparkConfig(_Strict):
     master: str = "local[*]"
     shuffle_partitions: int = Field(8, ge=1)
     driver_memory: str = "4g"
+    java_options: str = ""                          # for the driver's JVM, beside those of recs/session.py
     jars_dir: str | None = None                     # folder with Delta's three jars, for machines without network; default: $RECS_JARS_DIR
     settings: dict[str, str] = {}
 

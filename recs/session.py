@@ -69,11 +69,13 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
             .config("spark.driver.memory", config.driver_memory)
             .config("spark.sql.shuffle.partitions", str(config.shuffle_partitions))
             .config("spark.default.parallelism", str(config.shuffle_partitions))
+            # listing many files is a task per file by default
+            .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", str(config.shuffle_partitions))
             .config("spark.databricks.delta.snapshotPartitions", "2")   # 50 by default: most of a small table's read time
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
             .config("spark.log.level", "ERROR")
-            .config("spark.driver.extraJavaOptions", "-Duser.timezone=UTC -XX:+UseParallelGC")
+            .config("spark.driver.extraJavaOptions", f"-Duser.timezone=UTC -XX:+UseParallelGC {config.java_options}".strip())
         )
         jars_dir = config.jars_dir or os.environ.get("RECS_JARS_DIR")
         if jars_dir:

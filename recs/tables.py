@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recs.local_frame import empty_frame
 from recs.schemas import Table
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ class Lake:
             self.spark.sql(table.create_sql(self.path(table)))
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
-        """The rows of one version (default: the newest).  A table that was never written reads as empty."""
-        self.ensure(table)
+        """The rows of one version (default: the newest).  A table that was never written reads as empty, and is not made."""
+        if version is None and not self.exists(table):
+            return empty_frame(self.spark, {c.name: c.type for c in table.columns})
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -119,12 +121,14 @@ class Lake:
                     return commit["version"]
         return None
 
-    def rows_written(self, table: Table) -> int:
-        """Rows that the newest commit wrote, as Delta counted them while writing."""
+    def rows_written(self, table: Table, note: dict[str, Any]) -> int | None:
+        """Rows that the newest commit wrote, as Delta counted them; None when its note is another one: this write had nothing to write."""
         from delta.tables import DeltaTable
 
-        last = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("operationMetrics").collect()[0]["operationMetrics"]
-        return int(last.get("numOutputRows") or 0)
+        last = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("userMetadata", "operationMetrics").collect()[0]
+        if json.loads(last["userMetadata"] or "{}") != json.loads(json.dumps(note)):
+            return None
+        return int(last["operationMetrics"].get("numOutputRows") or 0)
 
     def commits(self, table: Table, limit: int = 50) -> list[tuple[int, dict[str, Any]]]:
         """(version, note) of the newest commits, newest first; {} where a commit has no note."""

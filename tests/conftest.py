@@ -13,7 +13,10 @@ from recs.tables import Lake
 def spark():
     from recs.session import start
 
-    session = start("recs-tests", SparkConfig(master="local[2,4]", shuffle_partitions=4, driver_memory="2g"))
+    session = start("recs-tests", SparkConfig(
+        master="local[2,4]", shuffle_partitions=4, driver_memory="2g",
+        java_options="-XX:TieredStopAtLevel=1",     # many small frames: compiling more than once costs more than it brings
+    ))
     yield session
     session.stop()
 

@@ -16,6 +16,7 @@ no row: default zone, no segment, not opted out.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, Window
@@ -134,8 +135,10 @@ def _said(table: Table) -> Column:
     return F.to_json(F.struct(*said))
 
 
-def undescribed(item_ids: DataFrame, items: DataFrame, table: Table, batch_id: int) -> DataFrame:
-    """Rows of ITEMS that hold nothing but an id, for those of `item_ids` (unique) that `items` lacks."""
-    new = item_ids.select("item_id").join(items.select("item_id"), "item_id", "left_anti")
+def undescribed(item_ids: DataFrame, described: Iterable[DataFrame], table: Table, batch_id: int) -> DataFrame:
+    """Rows of ITEMS that hold nothing but an id, for those of `item_ids` (unique) that none of the frames `described` names."""
+    new = item_ids.select("item_id")
+    for items in described:
+        new = new.join(items.select("item_id"), "item_id", "left_anti")
     fixed = {"item_id": F.col("item_id"), "valid_from": F.expr(EPOCH), "batch_id": F.lit(batch_id).cast("bigint")}
     return new.select(*(fixed.get(c.name, F.lit(None).cast(c.type)).alias(c.name) for c in table.columns))

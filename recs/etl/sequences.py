@@ -165,15 +165,17 @@ def _rows(table: pa.Table, rule: SequenceRule) -> pa.RecordBatch:
 
 
 def changed_sequences(
-    sequences: DataFrame, news: DataFrame, users_before: DataFrame, users_after: DataFrame, rule: SequenceRule,
+    sequences: DataFrame, news: DataFrame, users_before: DataFrame | None, users_after: DataFrame, rule: SequenceRule,
 ) -> DataFrame:
     """Rows of the users with new events, or about whose zones the users table says something else than before.
 
-    `sequences`: the table at the old state; `news`: the events it does not know; users as each of the two states knows them.
+    `sequences`: the table at the old state; `news`: the events it does not know; `users_before`, `users_after`: users as each of the
+    two states knows them, None when they know the same.
     """
-    moved = changed_users(users_before, users_after, "zone")
-    touched = news.select(F.col("user_id").alias("touched_user")).union(moved).distinct()
-    old = sequences.join(touched, sequences.user_id == touched.touched_user, "left_semi")
+    touched = news.select(F.col("user_id").alias("touched_user"))
+    if users_before is not None:
+        touched = touched.union(changed_users(users_before, users_after, "zone"))
+    old = sequences.join(touched.distinct(), sequences.user_id == F.col("touched_user"), "left_semi")
     return _as_rows(_kept_of_rows(old).unionByName(_kept_of_events(news)), users_after, rule)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recs.config import SourceFormat
+from recs.local_frame import local_frame
 
 ADDED = ("_raw", "_malformed", "_file", "_place", "_seq")
 _BAD = "_malformed_text"
@@ -81,19 +83,40 @@ def list_files(spark: SparkSession, paths: Iterable[str], source: SourceFormat) 
 
     For Delta a path is a table, `PATH@v7` one version of it (default: the newest).  SourceError when a path holds nothing.
     """
-    find = _delta_version if source.format == "delta" else _files
-    return sorted({file for path in paths for file in find(spark, path)})
+    if source.format == "delta":
+        return sorted({_delta_version(spark, path) for path in paths})
+    return sorted(set(_files(spark, list(paths))))
 
 
-def _files(spark: SparkSession, path: str) -> list[InputFile]:
+def _files(spark: SparkSession, paths: list[str]) -> list[InputFile]:
+    """All paths in one listing: a job for each would take longer than reading them."""
     try:
-        listing = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)
+        listing = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(paths)
         rows = listing.select("path", "length", F.unix_millis("modificationTime").alias("changed")).collect()
     except AnalysisException as e:
-        raise SourceError(f"input {path}: cannot be listed ({e.getCondition()}); give an existing file, folder or glob") from None
-    if not rows:
-        raise SourceError(f"input {path}: no files there; give a file, a folder with files or a glob that matches some")
+        if len(paths) > 1:      # one of them: listed alone, it is named
+            return [file for path in paths for file in _files(spark, [path])]
+        raise SourceError(f"input {paths[0]}: cannot be listed ({e.getCondition()}); give an existing file, folder or glob") from None
+    if empty := _without_files(spark, paths, [r.path for r in rows]):
+        raise SourceError(f"input {empty}: no files there; give a file, a folder with files or a glob that matches some")
     return [InputFile(r.path, f"{r.length}-{r.changed}") for r in rows]
+
+
+def _without_files(spark: SparkSession, paths: list[str], found: list[str]) -> str | None:
+    """The first path below which none of the found files lies."""
+    found = sorted(found)
+
+    def first_from(text: str) -> str:
+        at = bisect_left(found, text)
+        return found[at] if at < len(found) else ""
+
+    for path in paths:
+        given = spark._jvm.org.apache.hadoop.fs.Path(path)
+        matches = given.getFileSystem(spark._jsc.hadoopConfiguration()).globStatus(given) or ()
+        roots = [m.getPath().toString() for m in matches]
+        if not any(first_from(root) == root or first_from(f"{root}/").startswith(f"{root}/") for root in roots):
+            return path
+    return None
 
 
 def _delta_version(spark: SparkSession, path: str) -> list[InputFile]:
@@ -211,7 +234,7 @@ def _placed(rows: DataFrame, blocks: list[Block], header: bool, base: int) -> Da
     """`_file`, `_place` and `_seq` instead of `_file`, `_block` and `_id`; header lines go."""
     ddl = "_file string, _block bigint, n bigint, first bigint, place bigint, seq bigint, path string"
     starts = [(*b, unquote(b[0])) for b in place_blocks(blocks, header, base)]     # Spark writes ' ' in a path as %20
-    joined = rows.join(F.broadcast(rows.sparkSession.createDataFrame(starts, ddl)), ["_file", "_block"], "left")
+    joined = rows.join(F.broadcast(local_frame(rows.sparkSession, starts, ddl)), ["_file", "_block"], "left")
     row = F.col("_id") - F.col("first")
     changed = F.raise_error(F.concat(F.lit("the file changed while it was read: "), F.col("_file"))).cast("bigint")
     joined = joined.withColumn("_row", F.when((row >= 0) & (row < F.col("n")), row).otherwise(changed))

@@ -46,11 +46,9 @@ def register(lake: Lake) -> None:
 
     A table that was never written is an empty view; nothing is created in the lake.  Raises TableError when the lake has no table.
     """
-    there = [t for t in ALL_TABLES if lake.exists(t)]
-    _refuse_no_tables(lake.root, there)
+    _refuse_no_tables(lake.root, [t for t in ALL_TABLES if lake.exists(t)])
     for table in ALL_TABLES:
-        rows = lake.read(table) if table in there else lake.spark.createDataFrame([], table.ddl)
-        rows.createOrReplaceTempView(table.name)
+        lake.read(table).createOrReplaceTempView(table.name)
     for view in VIEWS:
         lake.spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW {view} AS\n{text(view)}")
 

@@ -1,7 +1,7 @@
 """What a night's lists are made from and held against, read once for both: tables at the attempt's state, as Spark frames."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,12 +29,23 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The frames of one attempt; each is made when first asked for."""
+    """The frames of one attempt; each is made when first asked for.  Those that are read several times are kept until `close`."""
 
     lake: Lake
     derived: Readable
     config: Config
     attempt: Attempt
+    _kept: list[DataFrame] = field(default_factory=list)
+
+    def keep(self, frame: DataFrame) -> DataFrame:
+        """The frame, computed once: in memory or on disk until `close`."""
+        self._kept.append(frame.persist())
+        return frame
+
+    def close(self) -> None:
+        """Give the memory back."""
+        while self._kept:
+            self._kept.pop().unpersist()
 
     @cached_property
     def sequences(self) -> DataFrame:
@@ -59,7 +70,7 @@ class Inputs:
     @cached_property
     def who(self) -> DataFrame:
         """user_id, audience, segment."""
-        return audiences(self.sequences, self.lake.read(USERS), self.attempt, self.config.lists.active_days)
+        return self.keep(audiences(self.sequences, self.lake.read(USERS), self.attempt, self.config.lists.active_days))
 
     @cached_property
     def blocks(self) -> DataFrame:

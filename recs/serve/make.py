@@ -35,7 +35,8 @@ def night_rows(
     active = inputs.who.where("audience = 'user'")
     kept = None
     if changed_only and inputs.yesterday is not None:
-        kept = carry.carried(inputs.yesterday, active, inputs.changed, inputs.unavailable, inputs.blocks, inputs.config.lists.k)
+        out_of, k = inputs.unavailable, inputs.config.lists.k
+        kept = inputs.keep(carry.carried(inputs.yesterday, active, inputs.changed, out_of, inputs.blocks, k))
         active = active.join(kept.select("user_id").distinct(), "user_id", "left_anti")
     rows = _scored(inputs, active, model_path, tables_path, model_hash).unionByName(_for_segments(inputs))
     return rows if kept is None else rows.unionByName(_of_this_night(kept, inputs.attempt))

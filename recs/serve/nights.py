@@ -16,6 +16,7 @@ from datetime import date
 from typing import Any
 
 from recs.clock import Night, from_micros
+from recs.local_frame import local_frame
 from recs.schemas import BATCHES, NIGHTS, RECOMMENDATIONS
 from recs.tables import Lake, TableError
 
@@ -146,7 +147,7 @@ def record(lake: Lake, facts: dict[str, Any], delta_version: int | None = None) 
     names = [c for c in NIGHTS.column_names if c not in _INSTANTS] + [f"{c}_us" for c in _INSTANTS]
     types = {c.name: c.type for c in NIGHTS.columns}
     ddl = ", ".join(f"{n} {types.get(n, 'bigint')}" for n in names)
-    frame = lake.spark.createDataFrame([tuple(row[n] for n in names)], ddl)
+    frame = local_frame(lake.spark, [tuple(row[n] for n in names)], ddl)
     plain = [c for c in NIGHTS.column_names if c not in _INSTANTS]
     lake.append(frame.select(*plain, *(F.timestamp_micros(f"{c}_us").alias(c) for c in _INSTANTS)), NIGHTS, facts)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recs.clock import DAY
+from recs.local_frame import local_frame
 
 from .policy import EVERYBODY
 
@@ -38,7 +39,7 @@ def segment_lists(
     everybody = weighted.groupBy("item_id", "category").agg(F.sum("weight").alias("weight"))
     named = weighted.where(~F.col("segment").isin("", EVERYBODY))
     own = named.groupBy("segment", "item_id", "category").agg(F.sum("weight").alias("weight"))
-    wanted = segments.select("segment").union(item_hours.sparkSession.createDataFrame([(EVERYBODY,)], "segment string")).distinct()
+    wanted = segments.select("segment").union(local_frame(item_hours.sparkSession, [(EVERYBODY,)], "segment string")).distinct()
     first = own.join(wanted, "segment", "left_semi").withColumn("place", F.lit(0))
     ranked = _ranked(first.unionByName(_behind(own, everybody, wanted, config.k)), config)
     at_home = (F.col("place") == 0) | (F.col("segment") == EVERYBODY)

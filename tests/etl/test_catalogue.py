@@ -69,5 +69,5 @@ def test_rows_are_known_as_they_were_before_a_later_batch(spark):
 
 def test_items_that_only_events_name(spark):
     ids = spark.createDataFrame([("a",), ("b",)], "item_id string")
-    rows = undescribed(ids, items(spark, [("a", "1970-01-01", None, "A")]), ITEMS, 2).collect()
+    rows = undescribed(ids, [items(spark, [("a", "1970-01-01", None, "A")])], ITEMS, 2).collect()
     assert [(r.item_id, r.title, r.batch_id) for r in rows] == [("b", None, 2)]
