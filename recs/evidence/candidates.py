@@ -105,6 +105,13 @@ def _mark_best(chosen: np.ndarray, values: sp.csr_matrix, allowed: np.ndarray, k
     row = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
     keep = (values.data > 0) & allowed[row, values.indices]
     row, column, value = row[keep], values.indices[keep], values.data[keep]
+    ends = np.cumsum(np.bincount(row, minlength=values.shape[0]))
+    least = np.zeros(values.shape[0], value.dtype)      # what is below the k-th of its row need not be sorted
+    for u in np.flatnonzero(np.diff(ends, prepend=0) > k):
+        mine = value[ends[u - 1] if u else 0 : ends[u]]
+        least[u] = np.partition(mine, len(mine) - k)[len(mine) - k]
+    high = value >= least[row]
+    row, column, value = row[high], column[high], value[high]
     order = np.lexsort((column, -value, row))
     row, column = row[order], column[order]
     place = np.arange(len(row)) - np.searchsorted(row, row)
