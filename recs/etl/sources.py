@@ -84,7 +84,7 @@ def list_files(spark: SparkSession, paths: Iterable[str], source: SourceFormat) 
     For Delta a path is a table, `PATH@v7` one version of it (default: the newest).  SourceError when a path holds nothing.
     """
     if source.format == "delta":
-        return sorted({_delta_version(spark, path) for path in paths})
+        return sorted({file for path in paths for file in _delta_version(spark, path)})
     return sorted(set(_files(spark, list(paths))))
 
 
