@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
                 record.step(name, seconds, **steps.counts[name])
             record.write(**facts)
         summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
-        console.print(reigning, highlight=False)
+        console.print(reigning, highlight=False, soft_wrap=True)
         console.print(decision.line, style="green" if decision.is_published else "red", highlight=False)
         return 0 if decision.is_published else HELD
 

@@ -99,10 +99,10 @@ def main(argv: list[str] | None = None) -> int:
         lake = Lake(start("recs promote", config.spark), args.root)
         decided = [] if args.why else run(lake, config, args, steps)
         for d in decided:
-            console.print(d.line, style="green" if d.changes_the_champion else "yellow", highlight=False)
+            console.print(d.line, style="green" if d.changes_the_champion else "yellow", highlight=False, soft_wrap=True)
         if not decided and not args.why:
             console.print("no candidate to judge: the newest models reign, or are retired", highlight=False)
-        console.print(champions.why(lake), highlight=False)
+        console.print(champions.why(lake), highlight=False, soft_wrap=True)
         if not args.why:
             record.write(decisions=[d.facts() for d in decided])
 
