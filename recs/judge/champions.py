@@ -185,7 +185,7 @@ def why(lake: Lake) -> str:
     refused = [r for r in booked if r["decision"] == "refused" and r["before"] == stack[-1] and r["decided_at_us"] > made["decided_at_us"]]
     since = f"{from_micros(made['decided_at_us']):%Y-%m-%d}"
     line = f"champion {stack[-1]} ({made['kind'].replace('_', ' ')} by {made['decided_by']}, {since}): {made['reason']}"
-    return f"{line}; since then refused: {refused[-1]['model_version']} ({refused[-1]['reason']})" if refused else line
+    return f"{line}; since then refused: {', '.join(r['model_version'] for r in refused[-3:])}" if refused else line
 
 
 def _record(lake: Lake, facts: Row) -> None:

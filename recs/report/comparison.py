@@ -162,7 +162,7 @@ def _whisker(axis: Any, f: Figure, y: float, colour: str) -> None:
 def _plot_nights(page: Page, path: Path) -> Path:
     """A line per model over the nights, its interval as a band."""
     name, days = f"ndcg@{page.k}", page.nights
-    figure, (axis,) = _axes(1, 1, width=max(6.0, 2.5 + 0.55 * len(days)), height=3.8)
+    figure, (axis,) = _axes(1, 1, width=max(7.5, 2.5 + 0.55 * len(days)), height=3.8)
     for model in page.ranked:
         found = [page.figure(model, name, f"{NIGHT}{d}") for d in days]
         xs = [x for x, f in enumerate(found) if f is not None]
@@ -174,7 +174,7 @@ def _plot_nights(page: Page, path: Path) -> Path:
     lists = {d: next(f.n for f in page.figures if f.slice == f"{NIGHT}{d}") for d in days}
     every = max(1, len(days) // 14)
     axis.set_xticks(range(0, len(days), every), [f"{d[5:]}\n{lists[d]:,}" for d in days[::every]], fontsize=8)
-    axis.set_title(f"{page.title}: {name.replace('ndcg', 'NDCG')} by night, with 95 % intervals")
+    figure.suptitle(f"{page.title}: {name.replace('ndcg', 'NDCG')} by night, with 95 % intervals")
     axis.set_xlabel("night (lists with something to hit)")
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)

@@ -49,7 +49,7 @@ def test_one_champion_reigns_and_the_book_says_why(reigned: Lake):
     assert champions.champion(reigned)["model_version"] == "c"
     assert champions.champion(reigned, 2)["model_version"] == "b"       # a past night: c knows too much
     assert champions.champion(reigned, 0) is None
-    assert why(reigned) == "champion c (recipe by eve, 1970-01-01): c is better; since then refused: d (not better)"
+    assert why(reigned) == "champion c (recipe by eve, 1970-01-01): c is better; since then refused: d"
     _, note = next((v, n) for v, n in reigned.commits(MODELS) if n.get("decision"))
     assert (note["model_version"], note["reason"], note["decided_by"]) == ("c", "c is better", "eve")
 
