@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from recs.nn.attention import Block
 from recs.nn.losses import catalogue_softmax, gbce, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
 
@@ -41,29 +42,6 @@ class SASRecConfig(BaseModel):
     every_position: bool = True                     # False: only the newest position is trained (examples of many cuts repeat histories)
 
 
-class Block(nn.Module):
-    """Attention over what came before, and two layers; norms first."""
-
-    def __init__(self, config: SASRecConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
-        self.norm_attention, self.norm_layers = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
-        self.qkv, self.out = nn.Linear(config.dim, 3 * config.dim), nn.Linear(config.dim, config.dim)
-        self.layers = nn.Sequential(nn.Linear(config.dim, 4 * config.dim), nn.GELU(), nn.Linear(4 * config.dim, config.dim))
-
-    def forward(self, x_BLD: Tensor, may_see_B1LL: Tensor) -> Tensor:
-        """[B, L, D] -> [B, L, D]; a position sees those that `may_see` allows."""
-        b, n, d = x_BLD.shape
-        qkv = self.qkv(self.norm_attention(x_BLD)).view(b, n, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)        # each [B, H, L, D/H]
-        seen = F.scaled_dot_product_attention(q, k, v, may_see_B1LL, dropout_p=self.dropout if self.training else 0.0)
-        x_BLD = x_BLD + self._drop(self.out(seen.transpose(1, 2).reshape(b, n, d)))
-        return x_BLD + self._drop(self.layers(self.norm_layers(x_BLD)))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
-
-
 class SASRec(nn.Module):
     """`n_items` items, numbered from 1."""
 
@@ -72,7 +50,8 @@ class SASRec(nn.Module):
         self.config, self.n_items = config, n_items
         self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.position = nn.Embedding(config.length, config.dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.heads, config.dropout, attention_dropout=config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from recs.nn.attention import Block
 from recs.nn.losses import lambda_rank, listwise_softmax
 from recs.nn.metrics import ranking_sums
 from recs.nn.time import AgeEncoding, ClockEncoding, RelativeTimeBias
@@ -75,25 +76,6 @@ class Quantiles(nn.Module):
         return torch.from_numpy(out.ravel())
 
 
-class Block(nn.Module):
-    """Pre-norm attention with a bias by time, and two layers."""
-
-    def __init__(self, config: TimelineConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
-        self.norm_attention, self.norm_layers = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
-        self.qkv, self.out = nn.Linear(config.dim, 3 * config.dim), nn.Linear(config.dim, config.dim)
-        self.layers = nn.Sequential(nn.Linear(config.dim, 2 * config.dim), nn.GELU(), nn.Linear(2 * config.dim, config.dim))
-
-    def forward(self, x_BLD: Tensor, bias_BHLL: Tensor) -> Tensor:
-        """Events that have looked at each other, [B, L, D]."""
-        b, n, d = x_BLD.shape
-        q, k, v = self.qkv(self.norm_attention(x_BLD)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, bias_BHLL)
-        x_BLD = x_BLD + F.dropout(self.out(seen.transpose(1, 2).reshape(b, n, d)), self.dropout, self.training)
-        return x_BLD + F.dropout(self.layers(self.norm_layers(x_BLD)), self.dropout, self.training)
-
-
 class History(nn.Module):
     """Events and request -> states of both."""
 
@@ -107,7 +89,7 @@ class History(nn.Module):
             self.age, self.clock, self.bias = AgeEncoding(config.dim), ClockEncoding(config.dim), RelativeTimeBias(config.heads)
         else:
             self.position = nn.Embedding(length + 1, config.dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads, config.dropout, widen=2) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
         for module in (self.item, self.kind):
             nn.init.normal_(module.weight, std=0.05)
