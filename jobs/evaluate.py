@@ -65,7 +65,8 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, folder: Path, step
         nights = _again.past_nights(lake, config, state, args.nights, timedelta(days=args.every), args.until)
         if not nights:
             raise TableError("no past night has a whole horizon after it and one before it: the log is too short, or --until too early")
-        facts["nights"] = f"{len(nights)}, {nights[0].run_date} to {nights[-1].run_date}, horizon {config.fit.horizon / timedelta(days=1):g} d"
+        horizon_d = config.fit.horizon / timedelta(days=1)
+        facts["nights"] = f"{len(nights)}, {nights[0].run_date} to {nights[-1].run_date}, horizon {horizon_d:g} d"
         facts["refit"] = args.refit
         context = _again.replayed(lake, config, who, nights, state.max_batch, k, folder, REFIT_US[args.refit], steps)
     else:
