@@ -2,8 +2,8 @@
 
     python benchmarks/stages_report.py benchmarks/stages.csv
 
-Writes the table between the marks `<!-- stages -->` of benchmarks/README.md, and benchmarks/stages.svg: CPU time per event by the
-number of events, and what the small night costs of a full build.
+Writes the tables between the marks `<!-- stages -->` and `<!-- /stages -->` of benchmarks/README.md, and benchmarks/stages.svg: CPU
+time per event by the number of events, and what the small night costs of a full build.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MARK = "<!-- stages -->"
+BEGIN, END = "<!-- stages -->", "<!-- /stages -->"
 PER_EVENT = ("ingest", "sessionize", "item_hours", "sequences")     # what is done to every event
 ORDER = ("start", "ingest", "sessionize", "item_hours", "sequences", "item_tables", "recommend", "publish")
 COLOURS = {"ingest": "#4e79a7", "sessionize": "#f28e2b", "item_hours": "#59a14f", "sequences": "#b07aa1"}
@@ -111,8 +111,8 @@ def plot(rows: Rows, path: Path) -> None:
 def main() -> int:
     """Table and plot."""
     rows, readme = read(Path(sys.argv[1])), HERE / "README.md"
-    before, _, after = readme.read_text().split(MARK)
-    readme.write_text(f"{before}{MARK}\n{table(rows)}\n\n{inference(rows)}\n{MARK}{after}")
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{table(rows)}\n\n{inference(rows)}\n{END}{rest.split(END)[1]}")
     plot(rows, HERE / "stages.svg")
     return 0
 
