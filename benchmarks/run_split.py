@@ -6,12 +6,14 @@ The folder is as splits.py of the outside judge writes it (the truth is not need
 every night in the product, with its own functions: histories and item tables as of earlier cuts inside the fit events, parameters
 fitted on what followed them, then, cut by cut, item tables rebuilt from that night's history and lists made from it.
 
-    nightly, nightly1d      fitted on earlier cuts, each with a whole horizon before the first cut; tables and histories as of each cut
-    gts_last                fitted on the last tenth of the fit events; tables of the fit events, a history and an instant per user
+    nightly, nightly1d      fitted on earlier cuts, each with a whole horizon before the night, and again when `fit.every` has passed;
+                            tables and histories as of each cut
+    gts_last                fitted on the last tenth of the fit events (models that train: on earlier windows as long as the requests');
+                            tables of the fit events, a history and an instant per user
     loo                     fitted on each user's last fit event; the same
 
 --no-refit keeps the item tables of the first cut for all nights (histories still grow).  --budget bounds the minutes: the first
-table build is measured, then earlier cuts are dropped, then tables rebuilt for every second, third, … night only.
+table builds are measured, then earlier cuts are dropped, and the model is not fitted again when the nights left need the time.
 --set KEY=VALUE holds a parameter of the model fixed (span=14d), or, with a dot, sets a key of the configuration
 (item_tables.neighbours=100, fit.nights=4).  --work DIR keeps item tables between runs.
 """

@@ -53,7 +53,7 @@ class Own:
     horizon_us: int             # the list serves for so long after the request
 
     @cached_property
-    def _known(self) -> np.ndarray:
+    def known(self) -> np.ndarray:
         """[E] positions of events on known items."""
         return np.flatnonzero(self.event_column >= 0)
 
@@ -66,7 +66,7 @@ class Own:
     def _cells(self) -> tuple[np.ndarray, np.ndarray]:
         """Keys [N] of the cells, ascending, and the cell [E] of each event."""
         width = max(self.tables.n_items, 1)
-        key = self.histories.user[self._known] * width + self.event_column[self._known]
+        key = self.histories.user[self.known] * width + self.event_column[self.known]
         return np.unique(key, return_inverse=True)
 
     @property
@@ -98,8 +98,21 @@ class Own:
     @cached_property
     def age_d(self) -> np.ndarray:
         """[E] days from event to request."""
-        user = self.histories.user[self._known]
-        return np.maximum(np.asarray(self.request_us)[user] - self.histories.ts[self._known], 0) / DAY
+        user = self.histories.user[self.known]
+        return np.maximum(np.asarray(self.request_us)[user] - self.histories.ts[self.known], 0) / DAY
+
+    @cached_property
+    def _ages(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N] days since the last and since the first event of each cell."""
+        last, first = np.full(len(self._cells[0]), np.inf), np.zeros(len(self._cells[0]))
+        np.minimum.at(last, self.event_cell, self.age_d)
+        np.maximum.at(first, self.event_cell, self.age_d)
+        return last, first
+
+    @property
+    def event_cell(self) -> np.ndarray:
+        """[E] the cell of each event on a known item."""
+        return self._cells[1]
 
     @cached_property
     def features(self) -> dict[str, np.ndarray]:
@@ -108,7 +121,7 @@ class Own:
         count = np.bincount(cell, minlength=n).astype(np.float64)
         out = {
             "met": np.ones(n), "count": np.log1p(count), "share": count / np.maximum(self._of_user(count), 1),
-            "value": np.log1p(self._sum(np.nan_to_num(np.maximum(self.histories.value[self._known], 0)).astype(np.float64))),
+            "value": np.log1p(self._sum(np.nan_to_num(np.maximum(self.histories.value[self.known], 0)).astype(np.float64))),
         }
         out |= self._by_position() | self._by_decay() | self._by_day(count) | self._by_clock()
         for name, by, sign in (("rank_decay", "decay_30d", -1), ("rank_age", "age", 1), ("rank_days", "days_mid", -1)):
@@ -117,8 +130,8 @@ class Own:
 
     def _by_position(self) -> dict[str, np.ndarray]:
         """By the user's own events since: works for logs that are only an order."""
-        ends = self.histories.offsets[1:][self.histories.user[self._known]]
-        back = ends - 1 - self._known
+        ends = self.histories.offsets[1:][self.histories.user[self.known]]
+        back = ends - 1 - self.known
         newest = np.full(len(self._cells[0]), np.iinfo(np.int64).max)
         np.minimum.at(newest, self._cells[1], back)
         return {
@@ -128,10 +141,7 @@ class Own:
 
     def _by_decay(self) -> dict[str, np.ndarray]:
         """By time since."""
-        n, cell = len(self._cells[0]), self._cells[1]
-        last, first = np.full(n, np.inf), np.zeros(n)
-        np.minimum.at(last, cell, self.age_d)
-        np.maximum.at(first, cell, self.age_d)
+        last, first = self._ages
         out = {"age": np.log1p(last), "first_age": np.log1p(first)}
         for h in HALF_LIVES_D:
             out[f"decay_{h}d"] = self._sum(np.exp2(-np.minimum(self.age_d / h, 60)))
@@ -141,7 +151,7 @@ class Own:
 
     def _by_day(self, count: np.ndarray) -> dict[str, np.ndarray]:
         """By the user's active days, and the rhythm of the item in them."""
-        n, cell, user = len(self._cells[0]), self._cells[1], self.histories.user[self._known]
+        n, cell, user = len(self._cells[0]), self._cells[1], self.histories.user[self.known]
         window = np.floor(self.age_d).astype(np.int64)
         back = ranks_of_values(user, window)            # 0 = the user's latest active day
         day = np.unique(np.stack([cell, back]), axis=1)     # a cell once per active day
@@ -157,9 +167,7 @@ class Own:
         for name, g in BACK.items():
             out[f"days_{name}"] = np.bincount(day[0], g ** day[1].astype(np.float64), minlength=n)
             out[f"days_share_{name}"] = out[f"days_{name}"] * (1 - g) / (1 - g ** active[self.user].astype(np.float64))
-        last, first = np.full(n, np.inf), np.zeros(n)
-        np.minimum.at(last, cell, self.age_d)
-        np.maximum.at(first, cell, self.age_d)
+        last, first = self._ages
         often = days > 1
         gap = np.where(often, (first - last) / np.maximum(days - 1, 1), NEVER_D)
         gap_days = np.where(often, (oldest - newest) / np.maximum(days - 1, 1), 1.0)
@@ -170,7 +178,7 @@ class Own:
 
     def _by_clock(self) -> dict[str, np.ndarray]:
         """Events at the coming hours of the week, on the same kind of day, and near the hour of the request."""
-        user, ts = self.histories.user[self._known], self.histories.ts[self._known]
+        user, ts = self.histories.user[self.known], self.histories.ts[self.known]
         request = np.asarray(self.request_us)[user]
         in_window = (ts - request) % WEEK < min(self.horizon_us, WEEK)
         middle = np.asarray(self.request_us) + self.horizon_us // 2

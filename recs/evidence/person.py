@@ -25,8 +25,8 @@ NAMES = {
 def of_users(own: Own) -> dict[str, np.ndarray]:
     """[U] float32 each, by NAMES."""
     histories, tables = own.histories, own.tables
-    n, known = len(histories), own._known
-    user, age_d, cell = histories.user[known], own.age_d, own._cells[1]
+    n, known = len(histories), own.known
+    user, age_d, cell = histories.user[known], own.age_d, own.event_cell
     request = np.asarray(own.request_us)
 
     def of_user(weights: np.ndarray | None = None, keep: np.ndarray | None = None) -> np.ndarray:
