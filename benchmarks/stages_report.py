@@ -87,7 +87,7 @@ def plot(rows: Rows, path: Path) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), layout="constrained")
     ns = sizes(rows)
     for stage in PER_EVENT:
         here = [n for n in ns if (n, stage, "full") in rows]
@@ -103,8 +103,8 @@ def plot(rows: Rows, path: Path) -> None:
     for axes in (left, right):
         axes.set(xlabel="events in the log", xscale="log")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     fig.savefig(path, metadata={"Date": None})
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 _AVAILABILITY = ("available_from", "available_until")
+_PLACE = ("lat", "lon")
 
 
 def exact_sum(x: Column) -> Column:
@@ -69,14 +70,14 @@ def item_statistics(item_hours: DataFrame, cuts_us: Sequence[int], event_types: 
 
 
 def catalogue_at(items: DataFrame, cuts_us: Sequence[int]) -> DataFrame:
-    """What the catalogue said at each cut, one row per cut and item: top-level category, availability in microseconds (NULL = always).
+    """What the catalogue said at each cut, one row per cut and item: top-level category, place, availability (microseconds, NULL = always).
 
     Of every item the newest row that has begun; an item whose row has ended, with none after it, is available until that end.
     """
     begun = at_cuts(items, cuts_us).where(F.col("valid_from") <= F.timestamp_micros("cut_us"))
     until = F.least("available_until", "valid_to")      # least passes over NULLs
     availability = [F.unix_micros("available_from").alias("available_from"), F.unix_micros(until).alias("available_until")]
-    facts = F.struct(F.substring_index("category", "/", 1).alias("category"), *availability)
+    facts = F.struct(F.substring_index("category", "/", 1).alias("category"), *_PLACE, *availability)
     return begun.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("cut_us", "item_id", "f.*")
 
 
@@ -91,13 +92,14 @@ def known_items(
 ) -> dict[int, pd.DataFrame]:
     """The driver's frames, one per cut: a row per known item, ascending by id (Python sorts str as Spark does UTF-8 bytes).
 
-    item_id, item_index, statistics, category (None = none), available_from, available_until (int64 microseconds).
+    item_id, item_index, statistics, category (None = none), lat, lon (NaN = none), available_from, available_until (int64 microseconds).
     """
     known = item_statistics(item_hours, cuts_us, event_types)
     if items is not None:
         known = known.join(catalogue_at(items, cuts_us), ["cut_us", "item_id"], "left")
     else:
-        known = known.withColumns({"category": F.lit(None).cast("string")} | dict.fromkeys(_AVAILABILITY, F.lit(None).cast("bigint")))
+        types = {"category": "string"} | dict.fromkeys(_PLACE, "double") | dict.fromkeys(_AVAILABILITY, "bigint")
+        known = known.withColumns({name: F.lit(None).cast(kind) for name, kind in types.items()})
     # NULL is filled in here: on the way to pandas a column of integers with a NULL becomes one of floats
     always = {"available_from": F.lit(-FOREVER_US), "available_until": F.lit(FOREVER_US)}
     every = known.withColumns({c: F.coalesce(c, unless) for c, unless in always.items()}).toPandas()

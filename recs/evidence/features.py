@@ -4,11 +4,12 @@
       own       what the user did with the item himself             recs/evidence/own.py
       crowd     what everybody does with it lately                  recs/evidence/crowd.py
       spoken    what his other items say                            recs/evidence/spoken.py
+      place     how far it is from where he has been                recs/evidence/place.py
       person    what kind of user, what hour                        recs/evidence/person.py
     -> [P, F] float32
 
 Columns come by family, so that a model can be trained without one (`--set family=false`): own, repeat, due, clock, static, popularity,
-trend, neighbours, user, user_time.  TIME names those that know a clock: without them a model only counts and knows the order.
+trend, neighbours, place, user, user_time.  TIME names those that know a clock: without them a model only counts and knows the order.
 Raw values stand beside values relative to the list (share of the greatest, rank): the latter carry over between cuts.
 
 A user's rows depend on his own history, request and candidates alone, bit for bit.
@@ -22,14 +23,14 @@ from functools import cached_property
 
 import numpy as np
 
-from . import crowd, own, person, spoken
+from . import crowd, own, person, place, spoken
 from .candidates import Mask, Pairs, candidates
 from .histories import Histories
 from .item_tables import ItemTables
 from .own import Own, rank_within
 from .spoken import Spoken
 
-FAMILIES = ("own", "repeat", "due", "clock", "static", "popularity", "trend", "neighbours", "user", "user_time")
+FAMILIES = ("own", "repeat", "due", "clock", "static", "popularity", "trend", "neighbours", "place", "user", "user_time")
 TIME = frozenset({"repeat", "due", "clock", "popularity", "trend", "user_time"})
 # where the user never met the item; every other feature of its own is 0 there
 _NEVER = {name: float(np.log1p(own.NEVER_D)) for name in ("age", "first_age", "gap")} | dict.fromkeys(
@@ -56,7 +57,8 @@ class Recipe:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the F columns, in order."""
-        every = {**own.NAMES, **crowd.NAMES, **{f"{s}_in_list": _IN_LIST_FAMILY.get(s, "popularity") for s in _IN_LIST}, **person.NAMES}
+        in_list = {f"{s}_in_list": _IN_LIST_FAMILY.get(s, "popularity") for s in _IN_LIST}
+        every = {**own.NAMES, **crowd.NAMES, **in_list, **person.NAMES, **place.NAMES}
         chosen = [name for name, family in every.items() if family in self.families]
         if not self.repeats:    # items that may be listed are new to the user
             chosen = [name for name in chosen if name not in own.NAMES]
@@ -105,6 +107,9 @@ def _columns(recipe: Recipe, mine: Own, said: Spoken, pairs: Pairs) -> np.ndarra
     for name in _IN_LIST:
         if f"{name}_in_list" in wanted:
             put(f"{name}_in_list", np.log1p(rank_within(user, -items[name][column])))
+    if "place" in recipe.families:
+        for name, values in place.of_pairs(mine, pairs).items():
+            put(name, values)
     for name, values in person.of_users(mine).items():
         if name in wanted:
             put(name, values[user])

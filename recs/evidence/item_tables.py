@@ -20,7 +20,8 @@ Statistics from item_hours, whole hours before the cut, ages from the middle of 
 day, summed) in the window W before the cut, W in WINDOWS; `decay_<H>` the same of all time with weight 2^(-age / H), H in
 HALF_LIVES; `events_all`, `sessions_all`; `first_h`, `last_h` hours from first and last event to the cut; `type_<code>` share of
 the item's events of that type; `value_log` mean over its events of log1p(mean value of the event's hour).  From the users' newest
-events: `users_met` distinct users among whose newest `max_items_per_user` items it is; `activity` their mean log1p(events).
+events: `users_met` distinct users among whose newest `max_items_per_user` items it is; `activity` their mean log1p(events).  From the
+catalogue: `lat`, `lon` degrees, NaN where an item has no place.
 
 Neighbour kinds, by the string a model asks for (recs/evidence/item_kinds.py; at most `neighbours` per row, the greatest, columns
 ascending, diagonal empty).  A user's history gives his newest `max_items_per_user` distinct items; n_i = users_met, idf_i =

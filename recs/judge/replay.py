@@ -71,8 +71,9 @@ def setting_of(config: Config, n_items: int) -> Setting:
     targets = [t.code for t in config.log.events.event_types.values() if t.target]
     repeats = any(rules.hidden_us.get(code, rules.hidden_default_us) < FOR_EVER for code in targets)
     horizon_us = config.fit.horizon // timedelta(microseconds=1)
+    places = config.log.items is not None and {"lat", "lon"} <= config.log.items.columns.keys()
     return Setting(
-        repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us)
+        repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places)
 
 
 def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], target_codes: Sequence[int]) -> DataFrame:

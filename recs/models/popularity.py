@@ -1,7 +1,7 @@
 """Popular items, the same list for everybody.
 
-`popularity`: people who ever met the item.  `recent_popularity`: the same, halved every few hours or days, or counted in a
-window before the cut; which of them the log rewards is fitted (on news hours, in shops weeks).
+`popularity`: people who ever met the item, each once or once a day.  `recent_popularity`: once a day, halved every few hours or
+days, or counted in a window before the cut.  What the log rewards is fitted (on news hours, in shops weeks).
 """
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def popularity_of(tables: ItemTables, stat: str) -> np.ndarray:
 
 
 class Popularity(Model):
-    """Day-users of all time."""
+    """Users of all time (among whose newest distinct items it is), or day-users: those who came back count again."""
 
     name = "popularity"
     personal = False
 
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
-        return [{"stat": "users_all"}]
+        return [{"stat": "users_met"}, {"stat": "users_all"}]
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> frozenset[str]:
@@ -54,5 +54,5 @@ class RecentPopularity(Popularity):
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         if not setting.clock:   # positions are not instants: no window means the same for two users
-            return [{"stat": "users_all"}]
+            return super().grid(setting)
         return [{"stat": f"decay_{h}"} for h in HALF_LIVES] + [{"stat": f"users_{w}"} for w in WINDOWS if w != "6h"]

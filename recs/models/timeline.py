@@ -41,7 +41,8 @@ class Timeline(Model):
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         """One set: everything in it is a switch for `--set`; families of evidence are switched off by `family_<name>=false`."""
-        switches = {f"family_{family}": setting.clock or family not in TIME for family in FAMILIES}
+        has = {"place": setting.places} | dict.fromkeys(TIME, setting.clock)
+        switches = {f"family_{family}": has.get(family, True) for family in FAMILIES}
         return [{
             "ranker": "auto", "time": setting.clock, "evidence": True, "encoder": True, **switches,
             "each": 40, "candidates": 112, "all_candidates": 448, "length": 50,

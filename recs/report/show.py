@@ -88,17 +88,20 @@ def user_grid(root: str | Path, user_id: str, list_name: str, run_date: date | N
 
 
 def nights_grid(root: str | Path, limit: int = 20) -> Grid:
-    """The newest attempts and what was decided."""
-    booked = rows(connect(root), "SELECT * FROM nights ORDER BY decided_at DESC LIMIT $n", n=limit)
+    """The newest attempts and what was decided; an attempt that was only begun shows as started."""
+    decided_or_open = """SELECT * FROM nights QUALIFY decision <> 'started' OR count(*) OVER (PARTITION BY run_date, list_name, attempt) = 1
+                         ORDER BY decided_at DESC LIMIT $n"""
+    booked = rows(connect(root), decided_or_open, n=limit)
     if not booked:
         raise ShowError(f"{root} has no night yet: run `recs night --root {root}`")
     grid = Grid(title="nights, newest first", title_justify="left", header_style="bold")
-    for column in ("run date", "list", "attempt", "decision", "by", "as of (UTC)", "lists", "model", "content", "reason"):
-        grid.add_column(column)
+    for column in ("run date", "list", "#", "decision", "lists", "content"):   # whole, also where the terminal is narrow
+        grid.add_column(column, no_wrap=True, justify="right" if column in ("#", "lists") else "left")
+    grid.add_column("by, why; model, as of", overflow="fold")
     for r in booked:
         style = {"published": "green", "released": "green", "held": "red", "withdrawn": "yellow"}.get(r["decision"], "dim")
         grid.add_row(
-            str(r["run_date"]), r["list_name"], str(r["attempt"]), f"[{style}]{r['decision']}[/]", r["decided_by"],
-            f"{r['as_of']:%Y-%m-%d %H:%M}", f"{r['n_lists']:,}", r["model_version"], r["content_hash"][:10], r["reason"],
+            str(r["run_date"]), r["list_name"], str(r["attempt"]), f"[{style}]{r['decision']}[/]", f"{r['n_lists']:,}",
+            r["content_hash"][:8], f"{r['decided_by']}: {r['reason']}; {r['model_version']}, {r['as_of']:%Y-%m-%d %H:%M} UTC",
         )
     return grid

@@ -232,24 +232,26 @@ def test_near_ease_is_the_best_of_ease(tables: ItemTables):
 
 def test_catalogue_and_tombstones_are_those_known_at_the_cut(spark, tmp_path: Path):
     day = lambda d: datetime(2024, d // 100, d % 100, tzinfo=UTC)   # noqa: E731
+    end_of_time = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
     rows = [
-        ("a", day(101), day(301), "Old/x", None, None),                   # no longer valid
-        ("a", day(301), None, "Shoes/Boots", day(301), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
-        ("b", day(101), None, "Hats", None, day(501)),                    # may be recommended until May
-        ("c", day(101), day(701), None, day(401), None),                  # no category; from April on; leaves the catalogue in July
-        ("d", day(331), None, "Shoes", None, None),                       # valid from the very cut on
-        ("9", day(401), None, "Future", None, None),                      # not known yet
-        ("unknown", day(101), None, "Hats", None, None),                  # never met
+        ("a", day(101), day(301), "Old/x", None, None, 1.0, 2.0),                   # no longer valid
+        ("a", day(301), None, "Shoes/Boots", day(301), end_of_time, 52.5, 4.75),
+        ("b", day(101), None, "Hats", None, day(501), None, None),                    # may be recommended until May
+        ("c", day(101), day(701), None, day(401), None, None, None),      # no category; from April on; leaves the catalogue in July
+        ("d", day(331), None, "Shoes", None, None, None, None),                       # valid from the very cut on
+        ("9", day(401), None, "Future", None, None, None, None),                      # not known yet
+        ("unknown", day(101), None, "Hats", None, None, None, None),                  # never met
     ]
     items = spark.createDataFrame(rows, "item_id string, valid_from timestamp, valid_to timestamp, category string, "
-                                        "available_from timestamp, available_until timestamp")
+                                        "available_from timestamp, available_until timestamp, lat double, lon double")
     gone = {"b": day(301).date(), "d": day(401).date()}     # b withdrawn in March; that d will be is not known at the cut
     users = {"ann": [(i, C - DAY, "view") for i in ("a", "b", "c", "d", "9")]}
     hours, seen = item_hours(spark, users), sequences(spark, users)
     t = build_item_tables(hours, seen, vocabulary(spark, gone), items, CUT, (), CONFIG, tmp_path / "t")
     assert t.item_ids.tolist() == ["9", "a", "b", "c", "d"]
     assert t.category_names == ["Hats", "Shoes"] and t.array("category").tolist() == [-1, 1, 0, -1, 1]
-    last = micros(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
+    assert np.nan_to_num(t.stat("lat"), nan=-1).tolist() == [-1, 52.5, -1, -1, -1] and t.stat("lon")[1] == 4.75
+    last = micros(end_of_time)
     assert t.array("available_from").tolist() == [-FOREVER_US, micros(day(301)), -FOREVER_US, micros(day(401)), -FOREVER_US]
     assert t.array("available_until").tolist() == [FOREVER_US, last, micros(day(301)), micros(day(701)), FOREVER_US]
 

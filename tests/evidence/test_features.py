@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 from item_table_double import build  # noqa: E402
 
 from recs.clock import DAY, HOUR  # noqa: E402
-from recs.evidence import crowd, own, person  # noqa: E402
+from recs.evidence import crowd, own, person, place  # noqa: E402
 from recs.evidence.candidates import Pairs, candidates  # noqa: E402
 from recs.evidence.features import FAMILIES, TIME, Recipe, gather  # noqa: E402
 from recs.evidence.histories import Histories  # noqa: E402
@@ -71,6 +71,22 @@ def test_own_clock_by_hand(world):
     assert sunday["same_hour"][3] == pytest.approx(fade(5, 60))
 
 
+def test_distances_by_hand(world):
+    tables = world[2]
+    index = np.asarray(tables.array("item_index"))      # column c lies at 50 + c / 100 north, every seventh nowhere
+    mine = Own(Histories.of(ann=[(int(index[c]), CUT - ago * DAY) for c, ago in ((3, 5), (3, 4), (3, 3), (9, 1))], nobody=[]),
+               np.array([CUT, CUT]), tables, DAY)
+    found = place.of_pairs(mine, Pairs(np.array([0, 3, 4]), np.array([9, 13, 14, 9])))
+    degree = np.pi / 180 * place.EARTH_KM
+    far = np.log1p(place.FAR_KM)
+    assert found["km_last"] == pytest.approx([0, np.log1p(0.04 * degree), far, far], abs=1e-3)
+    assert found["km_home"] == pytest.approx([np.log1p(0.06 * degree), np.log1p(0.1 * degree), far, far], abs=1e-3)
+    assert found["km_nearest"] == pytest.approx([0, np.log1p(0.04 * degree), far, far], abs=1e-3)
+    assert found["nearby"][0] == pytest.approx((1 + np.exp(-0.06 * degree)) / 2, abs=1e-3) and found["nearby"][3] == 0
+    # Paris to London, 344 km
+    assert place.distance_km(*np.radians([48.8566, 2.3522, 51.5074, -0.1278])) == pytest.approx(343.6, abs=1)
+
+
 def test_crowd_and_person_give_what_they_name(world):
     histories, request, tables = world
     items = crowd.of_items(tables)
@@ -91,8 +107,8 @@ def test_a_users_evidence_has_the_same_bits_in_any_batch(world, recipe):
     for users in ([7], [len(histories) - 1], rng.permutation(len(histories))[:20], [3, 3, 4]):
         users = np.asarray(users)
         part = gather(recipe, histories.take(users), request[users], tables)
-        for place, u in enumerate(users):
-            mine, there = slice(*part.pairs.offsets[place : place + 2]), slice(*whole.pairs.offsets[u : u + 2])
+        for n, u in enumerate(users):
+            mine, there = slice(*part.pairs.offsets[n : n + 2]), slice(*whole.pairs.offsets[u : u + 2])
             assert np.array_equal(part.pairs.column[mine], whole.pairs.column[there])
             assert part.values[mine].tobytes() == whole.values[there].tobytes()
 

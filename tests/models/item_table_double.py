@@ -54,7 +54,7 @@ def _statistics(seen: pd.DataFrame, cut: int, n: int) -> dict[str, np.ndarray]:
     users_met = np.bincount(met.i, minlength=n)
     out |= {
         "stat.users_met": users_met, "stat.activity": np.bincount(met.i, met.log_events, minlength=n) / np.maximum(users_met, 1),
-        "stat.value_log": np.zeros(n),
+        "stat.value_log": np.zeros(n), "stat.lat": 50 + 0.01 * np.arange(n), "stat.lon": np.where(np.arange(n) % 7, 5.0, np.nan),
     }
     return {k: v.astype(np.float32) for k, v in out.items()}
 
