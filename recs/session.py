@@ -89,4 +89,14 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
             builder = builder.config(key, value)
     for key, value in settings.items():
         builder = builder.config(key.replace("__", "."), value)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    _check_delta(spark)
+    return spark
+
+
+def _check_delta(spark: SparkSession) -> None:
+    """SessionError when Delta's classes are not there: jars cannot be added to a JVM that `spark-submit` has started."""
+    from py4j.java_gateway import JavaPackage
+
+    if isinstance(spark._jvm.io.delta.tables.DeltaTable, JavaPackage):
+        raise SessionError(f"this session has no Delta: add `--packages {DELTA_PACKAGE}` (or `--jars` with its three jars) to spark-submit")
