@@ -59,6 +59,7 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
         .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")   # INT96 turns the year 9999 into 1816
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .config("spark.sql.execution.pythonUDF.arrow.enabled", "true")
+        .config("spark.databricks.delta.snapshotPartitions", "2")   # 50 by default: most of a small table's read time
         # one torch/BLAS thread per task slot: Spark already runs a task per core
         .config("spark.executorEnv.OMP_NUM_THREADS", "1")
         .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
@@ -71,7 +72,6 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
             .config("spark.default.parallelism", str(config.shuffle_partitions))
             # listing many files is a task per file by default
             .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", str(config.shuffle_partitions))
-            .config("spark.databricks.delta.snapshotPartitions", "2")   # 50 by default: most of a small table's read time
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
             .config("spark.log.level", "ERROR")
