@@ -39,6 +39,7 @@ log = logging.getLogger("run_split")
 TABLES_SHARE = 0.35     # of the time left, for the item tables of earlier cuts
 FIRST_CUTS = 4          # built to see what a cut costs
 WINDOWS = 4             # earlier windows of a protocol with one target per user, shifted by half their length
+LIGHT = 20              # times as many lists for models with light examples
 TARGETS = 2             # per user and window: the last, and another
 
 
@@ -180,8 +181,10 @@ class Run:
         return found
 
     def _most_users(self, n_cuts: int) -> int:
-        fit = self.config.fit
-        return min(fit.max_users, fit.train_lists // n_cuts) if model_class(self.name).trains else fit.max_users
+        fit, cls = self.config.fit, model_class(self.name)
+        if not cls.trains:
+            return fit.max_users
+        return LIGHT * fit.train_lists // n_cuts if cls.light else min(fit.max_users, fit.train_lists // n_cuts)
 
     def _affordable(self, cuts_us: list[int]) -> list[int]:
         """As many of the cuts, the latest first, as a share of the time left bears; the first few show what one costs."""
@@ -228,7 +231,8 @@ class Run:
             known = before_targets(events, targets).unionByName(whole).persist()
             cut_us = whole_hours(micros(known.agg(F.max("ts")).first()[0]) + 1)
             exams = self._exams(events, targets, 0)
-            return replay.exams_sampled(exams, 1, self.config.fit.max_users), [self._tables_of(known, cut_us, self.kinds)]
+            most = max(self.config.fit.max_users, self._most_users(1))
+            return replay.exams_sampled(exams, 1, most), [self._tables_of(known, cut_us, self.kinds)]
         trains, starts = model_class(self.name).trains, self._window_starts(events)
         exams, tables = [], []
         for number, (start_us, end_us) in enumerate(starts):

@@ -69,6 +69,7 @@ class Replay(Protocol):
     nights: list[int]           # those with a list
     cuts_us: tuple[int, ...]    # of all nights, by number
     horizon_us: int             # what followed was looked for so long after a cut
+    until: float | None         # reading of time.monotonic() by which fitting should end
     scratch: Path | None        # where examples may be kept from one fit to the next
 
     def only(self, nights: Collection[int]) -> Replay:

@@ -26,6 +26,7 @@ class LocalReplay:
     scratch: Path | None = None
     horizon_us: int = DAY
     k: int = 10
+    until: float | None = None
 
     @property
     def n_lists(self) -> int:
@@ -36,7 +37,8 @@ class LocalReplay:
         return sorted(self.questions)
 
     def only(self, nights: Collection[int]) -> LocalReplay:
-        return LocalReplay({n: self.questions[n] for n in nights if n in self.questions}, self.cuts_us, self.scratch, self.horizon_us)
+        some = {n: self.questions[n] for n in nights if n in self.questions}
+        return LocalReplay(some, self.cuts_us, self.scratch, self.horizon_us, until=self.until)
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         return sum(ask(q) for q in self.questions.values()) / self.n_lists
