@@ -87,7 +87,7 @@ class SequenceModel(Model):
         alike = speaking_event(
             histories, weights, tables, columns, lambda have, listed: self._network.likeness(index[have], index[listed]))
         event = np.where(mine >= 0, mine, alike)
-        known = self._network.read(newest_events(histories, request_us, self.params["length"])).known
+        known = self._network.known(newest_events(histories, request_us, self.params["length"]))
         code = np.where(event >= 0, REASONS.index("neighbour"), np.where(known[:, None], REASONS.index("taste"), REASONS.index("popular")))
         return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), event)
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recs.nn.hardware import pick_device
+from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
 from recs.nn.reader import Reader
 from recs.nn.settings import TrainConfig
@@ -40,7 +40,7 @@ LEAST_LISTS = 100           # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
-STEPS_MEASURED = 4
+STEPS_MEASURED = 7
 SPARE = 0.9                 # of the time is planned with
 
 
@@ -127,17 +127,18 @@ def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float
     device = pick_device(config)
     net.to(device)
     reader = Reader(data, config.batch_size, seed=config.seed, kind=config.reader, pool=config.pool)
+    row_s = []
     with reader.epoch(0) as batches:
-        next(batches)       # the first one pays for imports
-        began, rows = time.monotonic(), 0
         for _, batch in zip(range(STEPS_MEASURED), batches, strict=False):
+            began = time.monotonic()
             net.loss({name: torch.from_numpy(values).to(device) for name, values in batch.items()}).backward()
-            rows += len(batch["n_truth"])
+            finish(device)
+            row_s.append((time.monotonic() - began) / len(batch["n_truth"]))
     net.zero_grad(set_to_none=True)
-    epoch_s = (time.monotonic() - began) * data.rows / max(rows, 1)
+    epoch_s = float(np.median(row_s)) * data.rows       # the first step prepares, and others may be disturbed
     if epoch_s * config.epochs > seconds:
         log.warning("%.0f s an epoch: time for %d epochs of %d", epoch_s, max(1, seconds // epoch_s), config.epochs)
-    return int(np.clip(seconds // max(epoch_s, 1e-6), 1, config.epochs))
+    return int(np.clip(seconds // epoch_s, 1, config.epochs))
 
 
 def _best_epochs(how: Trained) -> int:

@@ -79,6 +79,10 @@ class Network:
         self.net.load_state_dict({n.removeprefix(PREFIX): torch.from_numpy(w) for n, w in weights.items() if n.startswith(PREFIX)})
         self.net.eval()
 
+    def known(self, newest: dict[str, np.ndarray]) -> np.ndarray:
+        """[U] bool: is there an event the network has a number for?"""
+        return (numbers_of(newest["h_item"], self.number) > 0).any(axis=1)
+
     def read(self, newest: dict[str, np.ndarray]) -> Read:
         """States of histories, as recs.models.examples.newest_events gives them."""
         events = numbered(newest, self.number)
