@@ -36,7 +36,7 @@ from .sequence_network import NUMBER, PREFIX, RAREST, make_network
 
 log = logging.getLogger(__name__)
 
-LEAST_LISTS = 100           # to train on
+LEAST_EXAMPLES = 100           # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
@@ -51,10 +51,10 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         by_night = replay.write(partial(examples, shape), (replay.scratch or Path(folder) / "examples") / shape.key)
         nights = [n for n in newest_first if n in by_night]
-        lists = sum(by_night[n].rows for n in nights)
-        log.info("%s: %d examples of %d nights", name, lists, len(nights))
-        if lists < LEAST_LISTS:
-            return Fit(params, [], {"training_lists": float(lists)})
+        rows = sum(by_night[n].rows for n in nights)
+        log.info("%s: %d examples of %d nights", name, rows, len(nights))
+        if rows < LEAST_EXAMPLES:
+            return Fit(params, [], {"training_lists": float(rows)})
         bench = _Bench(name, params, replay.until, Path(folder))
         every = [by_night[n] for n in nights]
         if params["chosen"]:
@@ -63,7 +63,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         # what followed a night that is held out must not be what followed a night that is trained on
         first_held_us = min(replay.cuts_us[n] for n in latest)
         early = [by_night[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
-        if sum(night.rows for night in early) < LEAST_LISTS:
+        if sum(night.rows for night in early) < LEAST_EXAMPLES:
             return bench.by_users(every)
         return bench.by_nights(early, [by_night[n] for n in latest], every)
 
@@ -82,6 +82,8 @@ class _Bench:
         numbers, share = Numbers.of(nights, self.params["least"]), self.params["held_out"]
         data = training(self.folder / "training", nights, numbers, self.params["repeats"], share)
         asked = validation(self.folder / "asked", nights, numbers, share)
+        if not asked.rows:      # so few users that the hash chose none
+            return self.trained("every", nights, self.params["epochs"], {})
         weights, how = self._network(data, asked, numbers, self.params["epochs"], 1.0)
         return self._fit(weights, _best_epochs(how), data, _figures(how, asked))
 

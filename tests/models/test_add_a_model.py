@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_replay import LocalReplay
-from test_sequence import QUICK, ndcg, nights  # noqa: F401 - the fixture
+from chained_nights import QUICK, chained_nights, ndcg
 
 from recs.models import MODELS, make
 from recs.models.base import Setting
@@ -28,7 +27,8 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sys.modules.pop("recs.nn.zoo.mean_gap", None)
 
 
-def test_a_file_in_the_folder_is_a_model(followed, nights: LocalReplay, monkeypatch):  # noqa: F811
+def test_a_file_in_the_folder_is_a_model(followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    nights = chained_nights(tmp_path / "nights")
     assert list(followed) == ["mean_gap"]
     monkeypatch.setitem(MODELS, "mean_gap", followed["mean_gap"])
     fit = followed["mean_gap"].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), dict(QUICK))

@@ -5,13 +5,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from local_replay import LocalReplay, question
+from chained_nights import CUT, QUICK, chained_nights, ndcg
+from local_replay import LocalReplay
 
-from recs.clock import DAY, HOUR
+from recs.clock import DAY
 from recs.evidence.histories import Histories
-from recs.judge.metrics import ndcg_of_hits
 from recs.models import MODELS, load, make
 from recs.models.base import REASONS, Setting
 from recs.models.examples import newest_events
@@ -21,40 +20,17 @@ from recs.models.sequence_examples import Numbers, Shape, examples, first_meetin
 from recs.models.sequence_network import numbered
 from recs.nn.staged import read_columns, write_staged
 
-CUT = 20_000 * DAY
 NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
-ITEMS, USERS = 60, 100
-TRAIN = {"batch_size": 32, "lr": 0.01, "threads": 1, "precision": "fp32", "reader": "arrow"}      # petastorm takes seconds to import
-QUICK = {"length": 16, "windows": 3, "epochs": 8, "network": {"dim": 32, "dropout": 0.1}, "train": TRAIN}
-SUCCESSOR = np.roll(np.random.default_rng(3).permutation(ITEMS), 1)
-
-
-def chains(seed: int = 0) -> pd.DataFrame:
-    """Every user meets two or three items a day; the next is the fixed successor of the one before in nine of ten cases."""
-    rng, rows = np.random.default_rng(seed), []
-    for user in range(USERS):
-        item = int(rng.integers(ITEMS))
-        for day in range(int(rng.integers(0, 15)), 25):
-            for hour in range(int(rng.integers(2, 4))):
-                rows.append((user, item, CUT - (24 - day) * DAY + (hour * 3 + 1) * HOUR))
-                item = int(SUCCESSOR[item]) if rng.random() < 0.9 else int(rng.integers(ITEMS))
-    return pd.DataFrame(rows, columns=["user", "item", "ts"]).sort_values(["user", "ts"], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
-    log, folder = chains(), tmp_path_factory.mktemp("nights")
-    cuts = tuple(CUT - n * DAY for n in range(6))
-    return LocalReplay({n: question(log, c, folder / f"cut-{n}", ()) for n, c in enumerate(cuts)}, cuts)
+    return chained_nights(tmp_path_factory.mktemp("nights"))
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def fitted(request: pytest.FixtureRequest, nights: LocalReplay) -> tuple[str, Fit]:
     return request.param, MODELS[request.param].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), dict(QUICK))
-
-
-def ndcg(model, q) -> float:
-    return float(ndcg_of_hits(q.hits(q.lists(model)), q.wanted).mean())
 
 
 def test_it_learns_what_follows_what(nights, fitted):
@@ -161,6 +137,11 @@ def test_events_of_items_never_met_are_not_there(nights, sasrec):
 def test_one_night_holds_users_out(nights):
     fit = MODELS["sasrec"].fit_with(Setting(), nights.only([1]), {**QUICK, "held_out": 0.2})
     assert 5 < fit.metrics["lists"] < 40 and fit.metrics["ndcg@10"] > 0.3
+
+
+def test_where_no_user_is_held_out_all_epochs_are_trained(nights):
+    fit = MODELS["sasrec"].fit_with(Setting(), nights.only([1]), {**QUICK, "epochs": 1, "held_out": 0.0})
+    assert set(fit.metrics) == {"training_lists"} and fit.weights
 
 
 def test_a_refit_keeps_the_epochs_and_asks_nothing(nights, sasrec):

@@ -49,16 +49,16 @@ class TiSASRec(NextItem):
         h_item = batch["h_item"]
         places = torch.arange(self.config.length - h_item.shape[1], self.config.length, device=h_item.device)
         x = F.dropout(self.item(h_item) * math.sqrt(self.config.dim), self.config.dropout, self.training)
-        apart, may_see = self._intervals(batch["h_ts"], h_item > 0), causal(h_item)
+        apart, may_see = self._intervals(batch["h_ts"]), causal(h_item)
         tables = [F.dropout(e.weight, self.config.dropout, self.training) for e in self.interval]
         positions = [F.dropout(e(places), self.config.dropout, self.training) for e in self.position]
         for block in self.blocks:
             x = block(x, may_see, apart, tables, positions)
         return self.norm(x)
 
-    def _intervals(self, ts_BL: Tensor, there_BL: Tensor) -> Tensor:
+    def _intervals(self, ts_BL: Tensor) -> Tensor:
         """[B, L, L] r_ij."""
-        gaps = (ts_BL[:, 1:] - ts_BL[:, :-1]).masked_fill(~there_BL[:, :-1], 0)
+        gaps = ts_BL[:, 1:] - ts_BL[:, :-1]         # after padding, which has the request's instant, negative
         r_min = F.pad(gaps.masked_fill(gaps <= 0, LONGEST), (0, 1), value=LONGEST).amin(dim=1).view(-1, 1, 1)
         apart = (ts_BL.unsqueeze(2) - ts_BL.unsqueeze(1)).abs()
         return torch.div(apart, r_min, rounding_mode="floor").clamp(max=self.config.intervals)
