@@ -176,7 +176,7 @@ class Run:
         cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
         exams = replay.exams_at_cuts(self._sequences, cuts, list(self.split.event_types.values()))
         exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)))
-        found = self._fit(exams, [c.tables for c in cuts], fitted)
+        found = self._fit(exams, [c.tables for c in cuts], fitted, self._before(cut_us))
         self.fit_s = time.monotonic() - before
         return found
 
@@ -206,8 +206,9 @@ class Run:
     # ---- one list per request ----------------------------------------------------------------------------------------------
 
     def _by_request(self) -> list[Path]:
-        fitted = self._fit(*self._earlier_targets(), None) if self._is_fitted else Fit(self.grid[0], [])
         events = self.split.fit_events.persist()
+        histories = self.sequences(events, LATER_US)
+        fitted = self._fit(*self._earlier_targets(), None, histories) if self._is_fitted else Fit(self.grid[0], [])
         cut_us = whole_hours(micros(events.agg(F.max("ts")).first()[0]) + 1)
         tables = self._tables_of(events, cut_us, kinds_of(self.name, [fitted.params]))
         return [self._listed(fitted, tables, self.sequences(self.split.history(n), LATER_US), n) for n in self.split.nights]
@@ -288,11 +289,11 @@ class Run:
         """How long what followed a cut was looked for."""
         return self.split.horizon_us if self.split.nightly else self._window_us
 
-    def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None) -> Fit:
+    def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None, histories: DataFrame) -> Fit:
         held = self.fixed | model_class(self.name).kept(fitted.params) if fitted else self.fixed
         found = replay.fit(
             self.name, exams, tables, self.setting, self.rules, k=self.config.fit.k, until=self.watch.at(0.6), fixed=held,
-            scratch=self.work / "examples", horizon_us=self._horizon_us,
+            scratch=self.work / "examples", horizon_us=self._horizon_us, histories=histories,
         )
         self._say("fitted", tried=len(found.tried), nights=len(tables), **found.metrics, params=found.params)
         return found

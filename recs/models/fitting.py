@@ -78,6 +78,9 @@ class Replay(Protocol):
     def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
         """Write arrays of every question as staged Parquet files (recs/nn/staged.py), a folder per night; `make` must pickle."""
 
+    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
+        """The same of all users' histories up to the present, without a question; None where they are not at hand."""
+
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         """[P] mean over all lists; `ask` gives the sums [P] over the lists of a question and must pickle."""
 

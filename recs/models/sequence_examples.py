@@ -1,6 +1,7 @@
 """Examples of histories, from questions about earlier nights: what a sequence model is trained on, in fixed shapes.
 
     question    histories before the cut, request time, what came true
+    known       all users' histories up to the present, without a question
     staged      window 0: the newest L events of a user, and up to T items that came true after them
                 windows 1 …: his older events, L at a time; each begins with the event the one before it ends with
     gathered    the same by the network's numbers, with the positions that are trained
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recs.evidence.histories import Histories
 from recs.nn.staged import Columns, Staged, StagedFile, fields_of, read_columns, write_manifest, write_part
 
 from .examples import newest_events
@@ -47,28 +49,46 @@ class Shape:
 
 def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     """The fields of the examples of one question; items by their vocabulary integer, -1 = none."""
-    n, histories, request_us = len(question.histories), question.histories, np.asarray(question.request_us)
-    who = np.array([_hash(name) for name in histories.user_ids], np.int64)
-    parts = [_window(0, histories, request_us, shape.length, who, _targets(shape, question, who), question.wanted)]
+    who = _hashes(question.histories)
+    return _windows(shape, question.histories, np.asarray(question.request_us), who, _targets(shape, question, who), question.wanted)
+
+
+def known_examples(shape: Shape, before_us: int | None, histories: Histories) -> dict[str, np.ndarray]:
+    """The same of histories before an instant (None: whole ones) after which nothing is known: all positions, no target."""
+    histories = histories if before_us is None else histories.before(before_us)
+    histories = histories.take(np.flatnonzero(np.diff(histories.offsets) > 1))
+    nothing = np.full((len(histories), shape.targets), -1, np.int32)
+    last_us = histories.ts[histories.offsets[1:] - 1]
+    return _windows(shape, histories, last_us, _hashes(histories), nothing, np.zeros(len(histories)))
+
+
+def _windows(
+    shape: Shape, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
+) -> dict[str, np.ndarray]:
+    parts = [_window(0, histories, request_us, shape.length, who, target, wanted)]
     back = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(histories.n_events)
     for number in range(1, shape.windows):
         older = histories.where(back >= number * (shape.length - 1)) if shape.length > 1 else histories.take(np.empty(0, np.int64))
         users = np.flatnonzero(np.diff(older.offsets) > 1)
         if not len(users):
             break
-        nothing = np.full((n, shape.targets), -1, np.int32)[users]
+        nothing = np.full((len(users), shape.targets), -1, np.int32)
         parts.append(_window(number, older.take(users), request_us[users], shape.length, who[users], nothing, np.zeros(len(users))))
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def _window(number, histories, request_us, length, who, target, wanted) -> dict[str, np.ndarray]:
+def _window(
+    number: int, histories: Histories, request_us: np.ndarray, length: int, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
+) -> dict[str, np.ndarray]:
     events = newest_events(histories, request_us, length)
     return {name: events[name] for name in HISTORY} | {
         "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
 
 
-def _hash(user_id: object) -> int:
-    return int.from_bytes(hashlib.blake2b(str(user_id).encode(), digest_size=8).digest(), "little", signed=True)
+def _hashes(histories: Histories) -> np.ndarray:
+    """[U] int64 of the users' ids."""
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in histories.user_ids]
+    return np.frombuffer(b"".join(digests), np.int64)
 
 
 def _targets(shape: Shape, question: Question, who: np.ndarray) -> np.ndarray:
@@ -170,6 +190,7 @@ def first_meetings(h_item: np.ndarray) -> np.ndarray:
 
 
 def _written(folder: Path, nights: Iterable[Columns]) -> Staged:
+    folder.mkdir(parents=True, exist_ok=True)
     files: list[StagedFile] = []
     for columns in nights:
         fields = fields_of(columns)

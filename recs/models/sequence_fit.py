@@ -1,7 +1,9 @@
 """How a sequence model is fitted on earlier nights.
 
-    examples        of every night, written once as staged Parquet by the executors (recs/models/sequence_examples.py)
-    held out        several nights: the latest of them; the network is trained on the earlier ones, and the best number of epochs is kept
+    examples        of every night, written once as staged Parquet by the executors (recs/models/sequence_examples.py), and of what is
+                    known: all users' histories up to the present
+    held out        several nights: the latest of them; the network is trained on the earlier ones and on what was known at the first of
+                    the latest, and the best number of epochs is kept
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
@@ -12,9 +14,12 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,13 +36,14 @@ from recs.nn.staged import Staged
 from recs.nn.train import Trained, train
 
 from .fitting import Fit, Replay
-from .sequence_examples import Numbers, Shape, examples, training, validation
+from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
 from .sequence_network import NUMBER, PREFIX, RAREST, make_network
 
 log = logging.getLogger(__name__)
 
 LEAST_EXAMPLES = 100           # to train on
-VALIDATION_SHARE = 0.2      # of several nights, the latest
+VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
+ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
 STEPS_MEASURED = 7
@@ -49,7 +55,8 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     shape = Shape(params["length"], params["windows"], params["targets"])
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
-        by_night = replay.write(partial(examples, shape), (replay.scratch or Path(folder) / "examples") / shape.key)
+        shared = replay.scratch or Path(folder) / "examples"
+        by_night = replay.write(partial(examples, shape), shared / shape.key)
         nights = [n for n in newest_first if n in by_night]
         rows = sum(by_night[n].rows for n in nights)
         log.info("%s: %d examples of %d nights", name, rows, len(nights))
@@ -58,14 +65,37 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         bench = _Bench(name, params, replay.until, Path(folder))
         every = [by_night[n] for n in nights]
         if params["chosen"]:
-            return bench.trained("every", every, params["chosen"]["epochs"], {})
-        latest = nights[: max(1, round(len(nights) * VALIDATION_SHARE))]
+            with known(replay, shape, None, shared) as present:
+                return bench.trained("every", present + every, params["chosen"]["epochs"], {})
+        latest = _latest(nights, by_night)
         # what followed a night that is held out must not be what followed a night that is trained on
         first_held_us = min(replay.cuts_us[n] for n in latest)
         early = [by_night[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
         if sum(night.rows for night in early) < LEAST_EXAMPLES:
             return bench.by_users(every)
-        return bench.by_nights(early, [by_night[n] for n in latest], every)
+        with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
+            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every)
+
+
+def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
+    """The nights held out: the latest, until there are enough lists, at most a share of all."""
+    held, most = [newest_first[0]], round(len(newest_first) * VALIDATION_SHARE)
+    for night in newest_first[1:most]:
+        if sum(by_night[n].rows for n in held) >= ENOUGH_HELD:
+            break
+        held.append(night)
+    return held
+
+
+@contextmanager
+def known(replay: Replay, shape: Shape, before_us: int | None, shared: Path) -> Iterator[list[Staged]]:
+    """Examples of what was known before an instant (None: at present) while the body runs; none where histories are not at hand."""
+    folder = shared / f"known-{uuid.uuid4().hex}"
+    try:
+        found = replay.write_histories(partial(known_examples, shape, before_us), folder)
+        yield [] if found is None else [found]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chained_nights import CUT, QUICK, chained_nights, ndcg
+from chained_nights import CUT, ITEMS, QUICK, chained_nights, ndcg
 from local_replay import LocalReplay
 
-from recs.clock import DAY
+from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
 from recs.models import MODELS, load, make
 from recs.models.base import REASONS, Setting
@@ -193,6 +193,24 @@ def test_targets_of_held_out_users_are_asked_and_not_trained(nights, tmp_path: P
     trained = read_columns(training(tmp_path / "t", [night], numbers, True, share), ["target"])["target"]
     of_others = (every["target"][(every["window"] == 0) & ~chosen] >= 0).sum()
     assert (trained > 0).sum() == of_others
+
+
+def test_what_happened_since_the_last_question_is_learned(nights):
+    """A stranger among the items is met on the last day only, always after the same other: no earlier night asks for it."""
+    tonight, new, before = nights.questions[0], 77, 5
+    h = tonight.histories
+    late = Histories.of(**{u: [(before, CUT - 2 * HOUR), (new, CUT - HOUR)] for u in h.user_ids})
+    asked = Histories.of(ann=[(3, CUT - 2 * HOUR), (before, CUT - HOUR)])
+    some = nights.only([1, 2, 3, 4, 5])
+    for histories, learned in ((None, False), (late, True)):
+        some.histories = histories
+        fit = MODELS["sasrec"].fit_with(Setting(), some, dict(QUICK))
+        network = make("sasrec", fit.params, fit.weights)._network
+        known = new < len(network.number) and network.number[new] > 0
+        assert bool(known) is learned
+    said = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.arange(ITEMS))
+    its = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.array([new]))
+    assert its[0, 0] > np.median(said)
 
 
 def test_first_meetings():
