@@ -291,8 +291,10 @@ class Run:
 
     def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None, histories: DataFrame) -> Fit:
         held = self.fixed | model_class(self.name).kept(fitted.params) if fitted else self.fixed
+        # fitted again, a model may take as long as the first time: that is what was asked before (`_may_fit_again`)
+        until = time.monotonic() + self.fit_s if fitted else self.watch.at(0.6)
         found = replay.fit(
-            self.name, exams, tables, self.setting, self.rules, k=self.config.fit.k, until=self.watch.at(0.6), fixed=held,
+            self.name, exams, tables, self.setting, self.rules, k=self.config.fit.k, until=until, fixed=held,
             scratch=self.work / "examples", horizon_us=self._horizon_us, histories=histories,
         )
         self._say("fitted", tried=len(found.tried), nights=len(tables), **found.metrics, params=found.params)

@@ -41,11 +41,12 @@ from .sequence_network import NUMBER, PREFIX, RAREST, make_network
 
 log = logging.getLogger(__name__)
 
-LEAST_EXAMPLES = 100           # to train on
+LEAST_EXAMPLES = 100        # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
+BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
 STEPS_MEASURED = 7
 SPARE = 0.9                 # of the time is planned with
 
@@ -142,8 +143,8 @@ class _Bench:
         torch.manual_seed(self.params["seed"])
         net = make_network(self.name, self.params, len(numbers.met))
         settings = {
-            "batch_size": 256, "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"], "patience": 5, "tensorboard": False,
-            **net.learning, **self.params["train"]}
+            "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"],
+            "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
         if self.until is not None:
             left_s = max(share * (self.until - time.monotonic()), 1.0)
             settings |= {"max_minutes": left_s / 60, "epochs": _affordable(net, data, TrainConfig(**settings), SPARE * left_s)}
