@@ -44,6 +44,7 @@ def stage(folder: Path, rows: int, events: int, candidates: int, features: int, 
             "c_item": np.minimum(rng.zipf(1.3, (n, candidates)), N_ITEMS).astype(np.int32),
             "evidence": rng.standard_normal((n, candidates, features)).round(2).astype(np.float16),
             "label": (rng.random((n, candidates)) < 0.02).astype(np.uint8),
+            "follow": np.broadcast_to(np.arange(events) < events - 1, (n, events)).astype(np.uint8),
             "target": rng.integers(1, N_ITEMS + 1, (n, 1)).astype(np.int32),
         }
         fields = fields_of(columns)

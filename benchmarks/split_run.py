@@ -39,6 +39,7 @@ log = logging.getLogger("run_split")
 TABLES_SHARE = 0.35     # of the time left, for the item tables of earlier cuts
 FIRST_CUTS = 4          # built to see what a cut costs
 WINDOWS = 4             # earlier windows of a protocol with one target per user, shifted by half their length
+LIGHT = 20              # times as many lists for models with light examples
 TARGETS = 2             # per user and window: the last, and another
 
 
@@ -175,13 +176,15 @@ class Run:
         cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
         exams = replay.exams_at_cuts(self._sequences, cuts, list(self.split.event_types.values()))
         exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)))
-        found = self._fit(exams, [c.tables for c in cuts], fitted)
+        found = self._fit(exams, [c.tables for c in cuts], fitted, self._before(cut_us))
         self.fit_s = time.monotonic() - before
         return found
 
     def _most_users(self, n_cuts: int) -> int:
-        fit = self.config.fit
-        return min(fit.max_users, fit.train_lists // n_cuts) if model_class(self.name).trains else fit.max_users
+        fit, cls = self.config.fit, model_class(self.name)
+        if not cls.trains:
+            return fit.max_users
+        return LIGHT * fit.train_lists // n_cuts if cls.light else min(fit.max_users, fit.train_lists // n_cuts)
 
     def _affordable(self, cuts_us: list[int]) -> list[int]:
         """As many of the cuts, the latest first, as a share of the time left bears; the first few show what one costs."""
@@ -203,8 +206,9 @@ class Run:
     # ---- one list per request ----------------------------------------------------------------------------------------------
 
     def _by_request(self) -> list[Path]:
-        fitted = self._fit(*self._earlier_targets(), None) if self._is_fitted else Fit(self.grid[0], [])
         events = self.split.fit_events.persist()
+        histories = self.sequences(events, LATER_US)
+        fitted = self._fit(*self._earlier_targets(), None, histories) if self._is_fitted else Fit(self.grid[0], [])
         cut_us = whole_hours(micros(events.agg(F.max("ts")).first()[0]) + 1)
         tables = self._tables_of(events, cut_us, kinds_of(self.name, [fitted.params]))
         return [self._listed(fitted, tables, self.sequences(self.split.history(n), LATER_US), n) for n in self.split.nights]
@@ -228,7 +232,8 @@ class Run:
             known = before_targets(events, targets).unionByName(whole).persist()
             cut_us = whole_hours(micros(known.agg(F.max("ts")).first()[0]) + 1)
             exams = self._exams(events, targets, 0)
-            return replay.exams_sampled(exams, 1, self.config.fit.max_users), [self._tables_of(known, cut_us, self.kinds)]
+            most = max(self.config.fit.max_users, self._most_users(1))
+            return replay.exams_sampled(exams, 1, most), [self._tables_of(known, cut_us, self.kinds)]
         trains, starts = model_class(self.name).trains, self._window_starts(events)
         exams, tables = [], []
         for number, (start_us, end_us) in enumerate(starts):
@@ -284,11 +289,13 @@ class Run:
         """How long what followed a cut was looked for."""
         return self.split.horizon_us if self.split.nightly else self._window_us
 
-    def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None) -> Fit:
+    def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None, histories: DataFrame) -> Fit:
         held = self.fixed | model_class(self.name).kept(fitted.params) if fitted else self.fixed
+        # fitted again, a model may take as long as the first time: that is what was asked before (`_may_fit_again`)
+        until = time.monotonic() + self.fit_s if fitted else self.watch.at(0.6)
         found = replay.fit(
-            self.name, exams, tables, self.setting, self.rules, k=self.config.fit.k, until=self.watch.at(0.6), fixed=held,
-            scratch=self.work / "examples", horizon_us=self._horizon_us,
+            self.name, exams, tables, self.setting, self.rules, k=self.config.fit.k, until=until, fixed=held,
+            scratch=self.work / "examples", horizon_us=self._horizon_us, histories=histories,
         )
         self._say("fitted", tried=len(found.tried), nights=len(tables), **found.metrics, params=found.params)
         return found

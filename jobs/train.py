@@ -79,7 +79,8 @@ def fit_models(lake: Lake, config: Config, derived: Readable, attempt: nights.At
     for name in names:
         cuts, exams = _exams(lake, config, derived, attempt, name)
         examples = Path(lake.root) / "_examples" if model_class(name).trains else None
-        fitted = replay.fit(name, exams, [c.tables for c in cuts], setting, rules, config.fit.k, scratch=examples)
+        fitted = replay.fit(
+            name, exams, [c.tables for c in cuts], setting, rules, config.fit.k, scratch=examples, histories=derived.read(SEQUENCES))
         found.append(_saved(lake, config, attempt, name, fitted))
     return found
 

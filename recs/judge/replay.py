@@ -110,17 +110,18 @@ def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
 
 def fit(
     name: str, exams: DataFrame, tables: Sequence[str | Path], setting: Setting, rules: Rules, k: int = 10, until: float | None = None,
-    fixed: dict[str, Any] | None = None, scratch: Path | None = None, horizon_us: int | None = None,
+    fixed: dict[str, Any] | None = None, scratch: Path | None = None, horizon_us: int | None = None, histories: DataFrame | None = None,
 ) -> Fit:
     """The parameters of a model by its lists for these exams (EXAM_COLUMNS), with NDCG@k and its companions.
 
     `tables`: folder of item tables by `night`.  `until`: by this reading of time.monotonic() the search should end.  `fixed`:
     parameters that are not to be fitted.  `scratch`: a folder for examples, kept for the next fit.  `horizon_us`: how long after a cut
-    what followed was looked for (default: the setting's).  Without any exam the model keeps its first guess.
+    what followed was looked for (default: the setting's).  `histories`: SEQUENCE_COLUMNS of all users up to the present.  Without any
+    exam the model keeps its first guess.
     """
     cls = model_class(name)
     grid = with_fixed(cls.grid(setting), fixed or {})
-    with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us) as replay:
+    with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us, histories) as replay:
         if not replay.n_lists:
             log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)
             return Fit(grid[0], [])
@@ -143,14 +144,16 @@ class Exams:
 
     def __init__(
         self, exams: DataFrame, plan: _Plan, until: float | None, scratch: Path | None = None, horizon_us: int = DAY,
+        histories: DataFrame | None = None,
     ) -> None:
+        self.histories = histories
         self.exams, self.plan, self.until, self.k, self.scratch, self.horizon_us = exams, plan, until, plan.k, scratch, horizon_us
 
     @classmethod
     @contextmanager
     def open(
         cls, exams: DataFrame, tables: Sequence[str | Path], rules: Rules, k: int, until: float | None = None,
-        scratch: Path | None = None, horizon_us: int = DAY,
+        scratch: Path | None = None, horizon_us: int = DAY, histories: DataFrame | None = None,
     ) -> Iterator[Exams]:
         """Keeps the exams on the executors' disks while the body runs."""
         from pyspark import StorageLevel
@@ -161,7 +164,7 @@ class Exams:
         plan = _Plan(shipped, rules, k, int(np.clip(CELLS // max(widest, 1), 16, 256)))
         kept = exams.select(*EXAM_COLUMNS).repartition(spark.sparkContext.defaultParallelism * 2, "user_id").persist(StorageLevel.DISK_ONLY)
         try:
-            yield cls(kept, plan, until, scratch, horizon_us)
+            yield cls(kept, plan, until, scratch, horizon_us, histories)
         finally:
             kept.unpersist()
 
@@ -183,7 +186,7 @@ class Exams:
     def only(self, nights: Collection[int]) -> Exams:
         """Some of the nights."""
         some = self.exams.where(self.exams["night"].isin([int(n) for n in nights]))
-        return Exams(some, self.plan, self.until, self.scratch, self.horizon_us)
+        return Exams(some, self.plan, self.until, self.scratch, self.horizon_us, self.histories)
 
     def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
         """Arrays of every question as staged Parquet, a folder per night (named after its item tables), by night.
@@ -204,6 +207,12 @@ class Exams:
             facts = {"cut_us": self.cuts_us[night], "item_tables": self.plan.tables[night].content_hash}
             write_manifest(Path(folder) / names[night], fields, parts, facts)
         return {n: open_staged(Path(folder) / names[n]) for n in self.nights if (Path(folder) / names[n] / MANIFEST).exists()}
+
+    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
+        """Arrays of all users' histories up to the present as staged Parquet; None where there are none."""
+        from .known import write_histories
+
+        return None if self.histories is None else write_histories(self.histories, make, folder)
 
     def enough(self) -> bool:
         """Is the time for the search over?"""

@@ -18,9 +18,11 @@ from .ease import Ease
 from .item_to_item import ItemToItem
 from .personal import Personal
 from .popularity import Popularity, RecentPopularity
+from .sequence import sequence_models
 from .timeline import Timeline
 
 MODELS: dict[str, type[Model]] = {m.name: m for m in (Popularity, RecentPopularity, Personal, ItemToItem, Ease, Als, Blend, Timeline)}
+MODELS |= {m.name: m for m in sequence_models(taken=MODELS)}
 NAMES = tuple(MODELS)
 
 

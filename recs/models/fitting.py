@@ -69,6 +69,7 @@ class Replay(Protocol):
     nights: list[int]           # those with a list
     cuts_us: tuple[int, ...]    # of all nights, by number
     horizon_us: int             # what followed was looked for so long after a cut
+    until: float | None         # reading of time.monotonic() by which fitting should end
     scratch: Path | None        # where examples may be kept from one fit to the next
 
     def only(self, nights: Collection[int]) -> Replay:
@@ -76,6 +77,9 @@ class Replay(Protocol):
 
     def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
         """Write arrays of every question as staged Parquet files (recs/nn/staged.py), a folder per night; `make` must pickle."""
+
+    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
+        """The same of all users' histories up to the present, without a question; None where they are not at hand."""
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         """[P] mean over all lists; `ask` gives the sums [P] over the lists of a question and must pickle."""

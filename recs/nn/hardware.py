@@ -52,14 +52,15 @@ def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size:
     """Floating-point operations per second of a matrix product: the yardstick that training speed is a share of."""
     a = torch.randn(size, size, device=device).to(dtype)
     a @ a
-    _finish(device)
+    finish(device)
     started = time.perf_counter()
     for _ in range(repeats):
         a @ a
-    _finish(device)
+    finish(device)
     return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Wait for what the device was asked to compute."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

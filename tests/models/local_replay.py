@@ -26,6 +26,8 @@ class LocalReplay:
     scratch: Path | None = None
     horizon_us: int = DAY
     k: int = 10
+    until: float | None = None
+    histories: Histories | None = None
 
     @property
     def n_lists(self) -> int:
@@ -36,7 +38,8 @@ class LocalReplay:
         return sorted(self.questions)
 
     def only(self, nights: Collection[int]) -> LocalReplay:
-        return LocalReplay({n: self.questions[n] for n in nights if n in self.questions}, self.cuts_us, self.scratch, self.horizon_us)
+        some = {n: self.questions[n] for n in nights if n in self.questions}
+        return LocalReplay(some, self.cuts_us, self.scratch, self.horizon_us, until=self.until, histories=self.histories)
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         return sum(ask(q) for q in self.questions.values()) / self.n_lists
@@ -53,6 +56,10 @@ class LocalReplay:
     def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, Staged]:
         found = {n: make(q) for n, q in self.questions.items()}
         return {n: write_staged(folder / f"night-{n}", columns) for n, columns in found.items() if len(columns["n_truth"])}
+
+    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> Staged | None:
+        columns = {} if self.histories is None else make(self.histories)
+        return write_staged(folder, columns) if len(columns.get("who", ())) else None
 
     def enough(self) -> bool:
         return False

@@ -72,7 +72,11 @@ def walks(rows: int, seed: int, n_items: int = 200, length: int = 16) -> dict[st
         x[:, t] = np.where(rng.random(rows) < 0.6, successor[x[:, t - 1]], other[:, t])
     h_len = rng.integers(2, length + 1, rows)
     h_item = np.where(np.arange(length) < length - h_len[:, None], 0, x[:, :-1] + 1)
+    follow = np.zeros(h_item.shape, np.uint8)
+    follow[:, :-1] = h_item[:, :-1] > 0
     return {
-        "h_item": h_item.astype(np.int32), "h_len": h_len.astype(np.int32), "target": (x[:, -1:] + 1).astype(np.int32),
+        "h_item": h_item.astype(np.int32), "follow": follow, "n_truth": np.ones(rows, np.int32),
+        "h_len": h_len.astype(np.int32), "target": (x[:, -1:] + 1).astype(np.int32),
         "h_ts": np.cumsum(rng.integers(1, 10**9, (rows, length)), axis=1),
+        "request_us": np.full(rows, 2 * 10**10),
     }

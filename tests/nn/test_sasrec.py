@@ -31,7 +31,7 @@ def test_a_later_item_changes_no_earlier_state():
     model, h_item = network(blocks=2), batch()["h_item"]
     other = h_item.clone()
     other[:, -1] = 1 + other[:, -1] % 200
-    a, b = model.encode(h_item), model.encode(other)
+    a, b = model.encode({"h_item": h_item}), model.encode({"h_item": other})
     torch.testing.assert_close(a[:, :-1], b[:, :-1])
     assert not torch.allclose(a[:, -1], b[:, -1])
 
@@ -65,7 +65,7 @@ def test_evaluate_is_the_judges_metric_of_its_scores():
     b["target"] = torch.tensor([sorted(w) + [0] * (3 - len(w)) for w in wanted], dtype=torch.int32)          # each item once
     hits = np.array([[i in w for i in row] for row, w in zip(top, wanted, strict=True)])
     n = np.array([len(w) for w in wanted])
-    sums = model.evaluate(b)
+    sums = model.evaluate(b | {"n_truth": torch.from_numpy(n)})
     assert sums["n"].item() == (n > 0).sum()
     for name, values in metrics_of_hits(hits, n).items():
         assert sums[name].item() == pytest.approx(values[n > 0].sum(), abs=1e-5), name
@@ -74,9 +74,10 @@ def test_evaluate_is_the_judges_metric_of_its_scores():
 def test_loss_counts_what_followed_each_item():
     model = network(n_items=9)
     b = {"h_item": torch.tensor([[0, 0, 3, 5]]), "h_len": torch.tensor([2]), "target": torch.tensor([[7, 0]])}
-    log_p = torch.log_softmax(model.encode(b["h_item"])[0] @ model.item.weight[1:].T, dim=-1)
+    b |= {"follow": torch.tensor([[0, 0, 1, 0]])}
+    log_p = torch.log_softmax(model.encode(b)[0] @ model.item.weight[1:].T, dim=-1)
     assert model.loss(b).item() == pytest.approx(-(log_p[2, 5 - 1] + log_p[3, 7 - 1]).item() / 2, rel=1e-5)
-    model.config = model.config.model_copy(update={"every_position": False})
+    b["follow"] = torch.zeros(1, 4)
     assert model.loss(b).item() == pytest.approx(-log_p[3, 7 - 1].item(), rel=1e-5)
 
 

@@ -1,0 +1,104 @@
+"""Sequence models: one network of recs/nn/zoo reads the history and says what comes next, over the whole catalogue.
+
+    history      the newest `length` events whose items the network has numbers for
+    network      recs/nn/zoo/<name>.py        history, instants, request time ─▶ state; score of an item = state · its vector
+    score        that logit, and nothing else: what is popular the item vectors know from training
+
+Every module of recs/nn/zoo that no model has of its own is a model of its name (docs/add_a_model.md).  Trained on earlier nights by
+recs/models/sequence_fit.py.
+
+    an item never met in training           the mean score of the items met least: it is as unknown as they are
+    a user without an event known here      popular items
+    a model without weights                 popular items for everybody (nothing to learn from yet)
+
+Why an item: the user met it himself (`repeat`), else the event whose item the network holds most alike (`neighbour`), else `taste`.
+
+Shapes: U users, I columns of the item tables, W of a block, R items met least, D dimensions.
+"""
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from recs.evidence.histories import Histories
+from recs.evidence.item_tables import ItemTables
+from recs.evidence.profiles import event_weights, own_event, speaking_event
+from recs.nn import zoo
+
+from .base import REASONS, Model, Reasons, Scorer, Setting
+from .examples import newest_events
+from .fitting import Fit, Replay, with_fixed
+from .popularity import popularity_of
+
+
+class SequenceModel(Model):
+    """Parameters: sizes and training (see `grid`); weights: the network's, and which vocabulary integers it has numbers for."""
+
+    trains = light = True
+
+    @classmethod
+    def grid(cls, setting: Setting) -> list[dict[str, Any]]:
+        """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of TrainConfig."""
+        return [{
+            "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
+            "repeats": setting.repeats, "network": {}, "train": {}, "chosen": {},
+        }]
+
+    @classmethod
+    def fit_with(cls, setting: Setting, replay: Replay, fixed: dict[str, Any]) -> Fit:
+        """Examples, epochs, weights; see recs/models/sequence_fit.py."""
+        from .sequence_fit import fit
+
+        return fit(cls.name, with_fixed(cls.grid(setting), fixed)[0], replay)
+
+    @classmethod
+    def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """The number of epochs; weights are trained anew."""
+        return {"chosen": params["chosen"]} if params["chosen"] else {}
+
+    @classmethod
+    def needs(cls, params: dict[str, Any]) -> frozenset[str]:
+        return frozenset()
+
+    def scorer(self, histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Scorer:
+        popular = popularity_of(tables, "users_all")
+        if not self.weights:
+            return lambda lo, hi: np.broadcast_to(popular[lo:hi], (len(histories), hi - lo))
+        network, index = self._network, np.asarray(tables.array("item_index"))
+        read = network.read(newest_events(histories, request_us, self.params["length"]))
+
+        def score(lo: int, hi: int) -> np.ndarray:
+            return np.where(read.known[:, None], network.scores(read, index[lo:hi]), popular[lo:hi])
+
+        return score
+
+    def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
+        """Repeat, neighbour with the event most alike, taste; popular where no event is known."""
+        weights = event_weights(histories, request_us, "all")
+        mine = own_event(histories, weights, tables, columns)
+        if not self.weights:
+            code = np.where(mine >= 0, REASONS.index("repeat"), REASONS.index("popular"))
+            return Reasons(code.astype(np.int8), mine)
+        index = np.asarray(tables.array("item_index"))
+        alike = speaking_event(
+            histories, weights, tables, columns, lambda have, listed: self._network.likeness(index[have], index[listed]))
+        event = np.where(mine >= 0, mine, alike)
+        known = self._network.known(newest_events(histories, request_us, self.params["length"]))
+        code = np.where(event >= 0, REASONS.index("neighbour"), np.where(known[:, None], REASONS.index("taste"), REASONS.index("popular")))
+        return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), event)
+
+    @cached_property
+    def _network(self) -> Any:
+        from .sequence_network import Network
+
+        return Network(self.name, self.params, self.weights)
+
+
+def sequence_models(taken: Collection[str]) -> list[type[SequenceModel]]:
+    """A model per module of recs/nn/zoo whose name is not taken; torch is imported when one is asked something."""
+    names = sorted(module.name for module in pkgutil.iter_modules(zoo.__path__) if module.name not in taken)
+    return [type(name.title().replace("_", ""), (SequenceModel,), {"name": name, "__doc__": f"recs/nn/zoo/{name}.py"}) for name in names]

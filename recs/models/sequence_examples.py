@@ -1,0 +1,200 @@
+"""Examples of histories, from questions about earlier nights: what a sequence model is trained on, in fixed shapes.
+
+    question    histories before the cut, request time, what came true
+    known       all users' histories up to the present, without a question
+    staged      window 0: the newest L events of a user, and up to T items that came true after them
+                windows 1 …: his older events, L at a time; each begins with the event the one before it ends with
+    gathered    the same by the network's numbers, with the positions that are trained
+
+A user is asked about many nights, and his histories of two nights overlap: the positions of one of them, the newest, are trained on the
+item that follows, those of the others only at their end, on what came true.  Where known items are not listed, a position is
+trained only if the next item is new in its window: to predict the rest would be to learn what is never asked.
+
+Shapes: U users, N examples, L events, T targets.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recs.evidence.histories import Histories
+from recs.nn.staged import Columns, Staged, StagedFile, fields_of, read_columns, write_manifest, write_part
+
+from .examples import newest_events
+from .fitting import Question
+from .sequence_network import numbered, numbers_of
+
+ROWS_PER_FILE = 4_096
+HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "request_us")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What goes into an example."""
+
+    length: int     # L
+    windows: int    # at most, of one history
+    targets: int    # T
+
+    @property
+    def key(self) -> str:
+        """Equal keys make equal examples of the same question."""
+        return hashlib.sha256(json.dumps(["sequence", self.length, self.windows, self.targets]).encode()).hexdigest()[:16]
+
+
+def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
+    """The fields of the examples of one question; items by their vocabulary integer, -1 = none."""
+    who = _hashes(question.histories)
+    return _windows(shape, question.histories, np.asarray(question.request_us), who, _targets(shape, question, who), question.wanted)
+
+
+def known_examples(shape: Shape, before_us: int | None, histories: Histories) -> dict[str, np.ndarray]:
+    """The same of histories before an instant (None: whole ones) after which nothing is known: all positions, no target."""
+    histories = histories if before_us is None else histories.before(before_us)
+    histories = histories.take(np.flatnonzero(np.diff(histories.offsets) > 1))
+    nothing = np.full((len(histories), shape.targets), -1, np.int32)
+    last_us = histories.ts[histories.offsets[1:] - 1]
+    return _windows(shape, histories, last_us, _hashes(histories), nothing, np.zeros(len(histories)))
+
+
+def _windows(
+    shape: Shape, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
+) -> dict[str, np.ndarray]:
+    parts = [_window(0, histories, request_us, shape.length, who, target, wanted)]
+    back = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(histories.n_events)
+    for number in range(1, shape.windows):
+        older = histories.where(back >= number * (shape.length - 1)) if shape.length > 1 else histories.take(np.empty(0, np.int64))
+        users = np.flatnonzero(np.diff(older.offsets) > 1)
+        if not len(users):
+            break
+        nothing = np.full((len(users), shape.targets), -1, np.int32)
+        parts.append(_window(number, older.take(users), request_us[users], shape.length, who[users], nothing, np.zeros(len(users))))
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _window(
+    number: int, histories: Histories, request_us: np.ndarray, length: int, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
+) -> dict[str, np.ndarray]:
+    events = newest_events(histories, request_us, length)
+    return {name: events[name] for name in HISTORY} | {
+        "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
+
+
+def _hashes(histories: Histories) -> np.ndarray:
+    """[U] int64 of the users' ids."""
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in histories.user_ids]
+    return np.frombuffer(b"".join(digests), np.int64)
+
+
+def _targets(shape: Shape, question: Question, who: np.ndarray) -> np.ndarray:
+    """[U, T] vocabulary integers of what came true, -1 = no more; of many a draw that depends on the user alone."""
+    users, columns = np.divmod(question.truth, question.tables.n_items)
+    drawn = (who[users] ^ (columns + 1) * 0x9E3779B97F4A7C1) * 0x2545F4914F6CDD1D >> 17
+    order = np.lexsort((drawn, users))
+    place = np.arange(len(users)) - np.searchsorted(users, users)       # `users` is ascending
+    first, out = place < shape.targets, np.full((len(who), shape.targets), -1, np.int32)
+    out[users[first], place[first]] = np.asarray(question.tables.array("item_index"))[columns[order][first]]
+    return out
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Which items a network has numbers for: `number` [V] of each vocabulary integer, 0 = none; `met` [items] how often, by number - 1."""
+
+    number: np.ndarray
+    met: np.ndarray
+
+    @classmethod
+    def of(cls, nights: Iterable[Staged], least: int) -> Numbers:
+        """Items met at least so often in the examples of these nights."""
+        met = np.zeros(0, np.int64)
+        for night in nights:
+            columns = read_columns(night, ["h_item", "target"])
+            for integers in columns.values():
+                more = np.bincount(integers.ravel() + 1)[1:]
+                met = np.pad(met, (0, max(0, len(more) - len(met))))
+                met[: len(more)] += more
+        known = np.flatnonzero(met >= least)
+        number = np.zeros(max(len(met), 1), np.int32)
+        number[known] = np.arange(1, len(known) + 1)
+        return cls(number, met[known])
+
+    def rarest(self, most: int) -> np.ndarray:
+        """Numbers of the items met least, at most so many."""
+        return np.sort(np.argsort(self.met, kind="stable")[:most] + 1).astype(np.int32)
+
+
+def training(folder: Path, newest_first: Sequence[Staged], numbers: Numbers, repeats: bool, held_out: float = 0.0) -> Staged:
+    """What a network is trained on; without the targets of the share `held_out` of the users."""
+    return _written(folder, (_trained(columns, numbers, repeats, held_out) for columns in _new_users_marked(newest_first)))
+
+
+def validation(folder: Path, nights: Sequence[Staged], numbers: Numbers, held_out: float = 1.0) -> Staged:
+    """Lists that are asked while it is trained: all of these nights, or those of the share `held_out` of the users."""
+    def asked(night: Staged) -> dict[str, np.ndarray]:
+        columns = read_columns(night, night.fields)
+        rows = (columns["window"] == 0) & held(columns["who"], held_out)
+        return _by_number({name: values[rows] for name, values in columns.items()}, numbers, np.zeros(rows.sum(), bool), repeats=True)
+
+    return _written(folder, map(asked, nights))
+
+
+def held(who: np.ndarray, share: float) -> np.ndarray:
+    """[N] bool: users held out, by their hash."""
+    return who % 10_000 < share * 10_000
+
+
+def _new_users_marked(newest_first: Sequence[Staged]) -> Iterable[dict[str, np.ndarray]]:
+    """Each night's columns with `whole` [N]: is this the newest history of its user?"""
+    seen = np.empty(0, np.int64)
+    for night in newest_first:
+        columns = read_columns(night, night.fields)
+        users, place = np.unique(columns["who"], return_inverse=True)
+        newest_us = np.full(len(users), np.iinfo(np.int64).min)
+        np.maximum.at(newest_us, place, columns["request_us"])
+        whole = ~np.isin(columns["who"], seen) & (columns["request_us"] == newest_us[place])
+        keep = whole | (columns["window"] == 0)
+        yield {name: values[keep] for name, values in (columns | {"whole": whole}).items()}
+        seen = np.union1d(seen, users)
+
+
+def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, held_out: float) -> dict[str, np.ndarray]:
+    found = _by_number(columns, numbers, columns["whole"], repeats)
+    found["target"] = np.where(held(columns["who"], held_out)[:, None], 0, found["target"])
+    says = found["follow"].any(axis=1) | found["target"].any(axis=1)
+    return {name: values[says] for name, values in found.items()}
+
+
+def _by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarray, repeats: bool) -> dict[str, np.ndarray]:
+    """The fields of recs/nn/next_item.py."""
+    found = numbered({name: columns[name] for name in HISTORY}, numbers.number)
+    follow = np.zeros(found["h_item"].shape, np.uint8)
+    follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
+    return found | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
+
+
+def first_meetings(h_item: np.ndarray) -> np.ndarray:
+    """[N, L] bool: has the item not been there before, in the same row?"""
+    order = np.argsort(h_item, axis=1, kind="stable")
+    values = np.take_along_axis(h_item, order, axis=1)
+    new = np.ones(h_item.shape, bool)
+    new[:, 1:] = np.diff(values, axis=1) != 0
+    out = np.empty_like(new)
+    np.put_along_axis(out, order, new, axis=1)
+    return out
+
+
+def _written(folder: Path, nights: Iterable[Columns]) -> Staged:
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[StagedFile] = []
+    for columns in nights:
+        fields = fields_of(columns)
+        for lo in range(0, len(columns["n_truth"]), ROWS_PER_FILE):
+            part = {name: values[lo : lo + ROWS_PER_FILE] for name, values in columns.items()}
+            files.append(write_part(folder, len(files), part, fields))
+    return write_manifest(folder, fields, files)

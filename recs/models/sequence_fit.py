@@ -1,0 +1,183 @@
+"""How a sequence model is fitted on earlier nights.
+
+    examples        of every night, written once as staged Parquet by the executors (recs/models/sequence_examples.py), and of what is
+                    known: all users' histories up to the present
+    held out        several nights: the latest of them; the network is trained on the earlier ones and on what was known at the first of
+                    the latest, and the best number of epochs is kept
+                    one night (a target per user): the targets of a tenth of the users; their histories are trained
+    training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
+
+Time is kept to: a few steps are measured, and the epochs are as many as fit (at most `epochs`), so that the learning rate comes down in
+time.  With too few lists to learn from the model stays without weights and lists what is popular.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recs.nn.hardware import finish, pick_device
+from recs.nn.next_item import NextItem
+from recs.nn.reader import Reader
+from recs.nn.settings import TrainConfig
+from recs.nn.staged import Staged
+from recs.nn.train import Trained, train
+
+from .fitting import Fit, Replay
+from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
+from .sequence_network import NUMBER, PREFIX, RAREST, make_network
+
+log = logging.getLogger(__name__)
+
+LEAST_EXAMPLES = 100        # to train on
+VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
+ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
+RAREST_ITEMS = 256          # whose mean score stands for an item never met
+FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
+BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
+STEPS_MEASURED = 7
+SPARE = 0.9                 # of the time is planned with
+
+
+def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
+    """Parameters, weights and metrics; see the module's text."""
+    shape = Shape(params["length"], params["windows"], params["targets"])
+    newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
+    with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
+        shared = replay.scratch or Path(folder) / "examples"
+        by_night = replay.write(partial(examples, shape), shared / shape.key)
+        nights = [n for n in newest_first if n in by_night]
+        rows = sum(by_night[n].rows for n in nights)
+        log.info("%s: %d examples of %d nights", name, rows, len(nights))
+        if rows < LEAST_EXAMPLES:
+            return Fit(params, [], {"training_lists": float(rows)})
+        bench = _Bench(name, params, replay.until, Path(folder))
+        every = [by_night[n] for n in nights]
+        if params["chosen"]:
+            with known(replay, shape, None, shared) as present:
+                return bench.trained("every", present + every, params["chosen"]["epochs"], {})
+        latest = _latest(nights, by_night)
+        # what followed a night that is held out must not be what followed a night that is trained on
+        first_held_us = min(replay.cuts_us[n] for n in latest)
+        early = [by_night[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
+        if sum(night.rows for night in early) < LEAST_EXAMPLES:
+            return bench.by_users(every)
+        with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
+            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every)
+
+
+def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
+    """The nights held out: the latest, until there are enough lists, at most a share of all."""
+    held, most = [newest_first[0]], round(len(newest_first) * VALIDATION_SHARE)
+    for night in newest_first[1:most]:
+        if sum(by_night[n].rows for n in held) >= ENOUGH_HELD:
+            break
+        held.append(night)
+    return held
+
+
+@contextmanager
+def known(replay: Replay, shape: Shape, before_us: int | None, shared: Path) -> Iterator[list[Staged]]:
+    """Examples of what was known before an instant (None: at present) while the body runs; none where histories are not at hand."""
+    folder = shared / f"known-{uuid.uuid4().hex}"
+    try:
+        found = replay.write_histories(partial(known_examples, shape, before_us), folder)
+        yield [] if found is None else [found]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class _Bench:
+    """Where networks are trained."""
+
+    name: str
+    params: dict[str, Any]
+    until: float | None
+    folder: Path
+
+    def by_users(self, nights: Sequence[Staged]) -> Fit:
+        """The weights that order best what followed for some users, whose targets are not trained."""
+        numbers, share = Numbers.of(nights, self.params["least"]), self.params["held_out"]
+        data = training(self.folder / "training", nights, numbers, self.params["repeats"], share)
+        asked = validation(self.folder / "asked", nights, numbers, share)
+        if not asked.rows:      # so few users that the hash chose none
+            return self.trained("every", nights, self.params["epochs"], {})
+        weights, how = self._network(data, asked, numbers, self.params["epochs"], 1.0)
+        return self._fit(weights, _best_epochs(how), data, _figures(how, asked))
+
+    def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged]) -> Fit:
+        """The number of epochs that orders the latest nights best; trained so long on all."""
+        numbers = Numbers.of(early, self.params["least"])
+        data = training(self.folder / "early", early, numbers, self.params["repeats"])
+        asked = validation(self.folder / "latest", latest, numbers)
+        _, how = self._network(data, asked, numbers, self.params["epochs"], FIRST_RUN)
+        return self.trained("every", every, _best_epochs(how), _figures(how, asked))
+
+    def trained(self, name: str, nights: Sequence[Staged], epochs: int, figures: dict[str, float]) -> Fit:
+        """Trained on these nights, without asking anything."""
+        numbers = Numbers.of(nights, self.params["least"])
+        data = training(self.folder / name, nights, numbers, self.params["repeats"])
+        weights, _ = self._network(data, None, numbers, epochs, 1.0)
+        return self._fit(weights, epochs, data, figures)
+
+    def _fit(self, weights: dict[str, np.ndarray], epochs: int, data: Staged, figures: dict[str, float]) -> Fit:
+        return Fit(self.params | {"chosen": {"epochs": epochs}}, [], figures | {"training_lists": float(data.rows)}, weights)
+
+    def _network(
+        self, data: Staged, asked: Staged | None, numbers: Numbers, epochs: int, share: float,
+    ) -> tuple[dict[str, np.ndarray], Trained]:
+        """Arrays of a trained network, and how it went; `share` of the time left is its own."""
+        torch.manual_seed(self.params["seed"])
+        net = make_network(self.name, self.params, len(numbers.met))
+        settings = {
+            "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"],
+            "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
+        if self.until is not None:
+            left_s = max(share * (self.until - time.monotonic()), 1.0)
+            settings |= {"max_minutes": left_s / 60, "epochs": _affordable(net, data, TrainConfig(**settings), SPARE * left_s)}
+        how = train(net, data, asked, TrainConfig(**settings), self.folder / f"run-{data.folder.name}", check_hashes=False)
+        log.info("%s: %d items, %.1f epochs, %.0f s, %.0f %% waiting, %s, %s", self.name, len(numbers.met), how.epochs, how.seconds,
+                 100 * how.waiting_share, how.why, json.dumps([round(h["metrics"].get("ndcg@10", 0), 4) for h in how.history]))
+        arrays = {PREFIX + name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
+        return arrays | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how
+
+
+def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float) -> int:
+    """Epochs of so many seconds, by the first few steps; at least one."""
+    device = pick_device(config)
+    net.to(device)
+    reader = Reader(data, config.batch_size, seed=config.seed, kind=config.reader, pool=config.pool)
+    row_s = []
+    with reader.epoch(0) as batches:
+        for _, batch in zip(range(STEPS_MEASURED), batches, strict=False):
+            began = time.monotonic()
+            net.loss({name: torch.from_numpy(values).to(device) for name, values in batch.items()}).backward()
+            finish(device)
+            row_s.append((time.monotonic() - began) / len(batch["n_truth"]))
+    net.zero_grad(set_to_none=True)
+    epoch_s = float(np.median(row_s)) * data.rows       # the first step prepares, and others may be disturbed
+    if epoch_s * config.epochs > seconds:
+        log.warning("%.0f s an epoch: time for %d epochs of %d", epoch_s, max(1, seconds // epoch_s), config.epochs)
+    return int(np.clip(seconds // epoch_s, 1, config.epochs))
+
+
+def _best_epochs(how: Trained) -> int:
+    step = next(h["step"] for h in how.history if h["metrics"] == how.metrics)
+    return max(1, round(step * how.epochs / max(how.steps, 1)))
+
+
+def _figures(how: Trained, asked: Staged) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in how.metrics.items()} | {"lists": float(asked.rows)}

@@ -1,0 +1,143 @@
+"""A network of recs/nn/zoo where lists are made: histories in, scores out, each user's the same in any batch.
+
+The bits of a matrix product depend on its shape, so the shapes depend on the user alone: histories are cut to a multiple of `WIDTH`
+events, users of one width go `ROWS` at a time through one thread, and what is missing is filled up with empty rows.
+
+Shapes: U users, L events, W items of a block, R items met least, D dimensions.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from recs.nn.next_item import NextItem
+
+WIDTH, ROWS = 16, 16
+PREFIX, NUMBER, RAREST = "network.", "number", "rarest"
+EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_there")
+
+
+def network_class(name: str) -> type[NextItem]:
+    """The network that recs/nn/zoo/<name>.py defines."""
+    module = import_module(f"recs.nn.zoo.{name}")
+    own = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, NextItem) and c.__module__ == module.__name__]
+    if len(own) != 1:
+        raise TypeError(f"{module.__file__}: {len(own)} subclasses of NextItem; a file of recs/nn/zoo defines one")
+    return own[0]
+
+
+def make_network(name: str, params: dict[str, Any], n_items: int) -> NextItem:
+    """The network of these parameters, untrained."""
+    cls = network_class(name)
+    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **params["network"]}))
+
+
+def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.ndarray]:
+    """Events as recs.models.examples.newest_events gives them, items by the network's numbers, what has none left out: h_len [U] remain.
+
+    `number` [V] of each vocabulary integer, 0 = none.
+    """
+    items = numbers_of(events["h_item"], number)
+    order = np.argsort(items > 0, axis=1, kind="stable")        # what is left out joins the padding on the left
+    found = {name: np.take_along_axis(events[name], order, axis=1) for name in ("h_type", "h_ts", "h_dwell")}
+    items = np.take_along_axis(items, order, axis=1)
+    there = items > 0
+    request_us = events["request_us"]
+    return {
+        "h_item": items, "h_type": found["h_type"] * there, "h_ts": np.where(there, found["h_ts"], request_us[:, None]),
+        "h_dwell": found["h_dwell"] * there, "h_len": there.sum(axis=1).astype(np.int32), "request_us": request_us,
+    }
+
+
+def numbers_of(integers: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Vocabulary integers -> the network's numbers, 0 for those without one (any shape)."""
+    inside = (integers >= 0) & (integers < len(number))
+    return np.where(inside, number[np.where(inside, integers, 0)], 0).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the network made of histories: `states` [U, D]; `known` [U]: is there an event it could read?"""
+
+    states: np.ndarray
+    known: np.ndarray
+
+
+class Network:
+    """The network with its weights (`network.*`, `number`, `rarest` of the model's arrays)."""
+
+    def __init__(self, name: str, params: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+        self.number, self.rarest = weights[NUMBER], torch.from_numpy(weights[RAREST].astype(np.int64))
+        self.net = make_network(name, params, int(self.number.max(initial=0)))
+        self.net.load_state_dict({n.removeprefix(PREFIX): torch.from_numpy(w) for n, w in weights.items() if n.startswith(PREFIX)})
+        self.net.eval()
+
+    def known(self, newest: dict[str, np.ndarray]) -> np.ndarray:
+        """[U] bool: is there an event the network has a number for?"""
+        return (numbers_of(newest["h_item"], self.number) > 0).any(axis=1)
+
+    def read(self, newest: dict[str, np.ndarray]) -> Read:
+        """States of histories, as recs.models.examples.newest_events gives them."""
+        events = numbered(newest, self.number)
+        known, length = events["h_len"] > 0, events["h_item"].shape[1]
+        width = np.minimum(-(-events["h_len"] // WIDTH) * WIDTH, length)
+        states: np.ndarray | None = None
+        with one_thread():
+            for w in np.unique(width[known]):
+                for some in _by_rows(np.flatnonzero(known & (width == w))):
+                    cut = {name: values[some][:, length - w :] if values.ndim > 1 else values[some] for name, values in events.items()}
+                    found = self.net.state({name: torch.from_numpy(_filled(values)) for name, values in cut.items()}).numpy()
+                    states = np.zeros((len(known), found.shape[1]), np.float32) if states is None else states
+                    states[some] = found[: len(some)]
+        return Read(np.zeros((len(known), self.net.config.dim), np.float32) if states is None else states, known)
+
+    def scores(self, read: Read, integers: np.ndarray) -> np.ndarray:
+        """[U, W] float32 of items by their vocabulary integers; one without a number has the mean score of the items met least."""
+        numbers = numbers_of(integers, self.number)
+        out = np.zeros((len(read.states), len(numbers)), np.float32)
+        with one_thread():
+            vectors, rare = self.net.vectors(torch.from_numpy(numbers.astype(np.int64))), self.net.vectors(self.rarest)
+            for some in _by_rows(np.flatnonzero(read.known)):
+                states = torch.from_numpy(_filled(read.states[some]))
+                said = self.net.logits(states, vectors).numpy()
+                unknown = self.net.logits(states, rare).numpy().mean(axis=1, keepdims=True)
+                out[some] = np.where(numbers > 0, said, unknown)[: len(some)]
+        return out
+
+    def likeness(self, have: np.ndarray, listed: np.ndarray) -> np.ndarray:
+        """[H, W] cosine of the vectors of items by their vocabulary integers; 0 where one has none."""
+        with one_thread():
+            a, b = (_unit(self.net.item.weight.detach().numpy()[numbers_of(integers, self.number)]) for integers in (have, listed))
+        return a @ b.T
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _by_rows(users: np.ndarray) -> Iterator[np.ndarray]:
+    return (users[lo : lo + ROWS] for lo in range(0, len(users), ROWS))
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """ROWS rows, empty ones at the end."""
+    return np.concatenate([values, np.zeros((ROWS - len(values), *values.shape[1:]), values.dtype)])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread and without gradients: Spark runs a task per core, and threads change the bits of a sum."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)

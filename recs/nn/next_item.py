@@ -1,0 +1,164 @@
+"""What the sequence models of `zoo/` share: an encoder of histories, item vectors, losses over the catalogue, ranks.
+
+    h_item      [B, L] int32    the newest L items of a history, oldest first, 0 = padding on the left     0 0 0 7 2 9
+    h_type      [B, L] uint8    event types, 0 = padding
+    h_ts        [B, L] int64    instants, microseconds; padding has the request's
+    h_dwell     [B, L] float16  seconds spent, 0 = unknown
+    h_len       [B] int32       how many of the L are no padding
+    request_us  [B] int64       the instant the list is used
+    follow      [B, L] uint8    1: this position is trained on the item of the next one
+    target      [B, T] int32    items that came true after the history, 0 = nothing
+    n_truth     [B] int32       how many came true, also those without a number
+
+Item numbers are the model's own, 1 … I.  An encoder is a subclass with `Config` and `encode`; it finds in its batch `ask_us` [B, L] too:
+the instant at which the answer of each position is used (the next event's, and the request's for the newest), so that a position is
+trained on what it will be asked.
+
+Shape suffixes: B histories, L positions, T targets, N trained (position, item) pairs, W items, I all items, D dimensions.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from recs.nn.losses import catalogue_softmax, gbce, sampled_softmax
+from recs.nn.metrics import sums_of_ranks
+
+EVENTS = ("h_item", "h_type", "h_ts", "h_dwell")
+ROWS = 64               # histories encoded together in training: of like length, so that little padding is computed
+SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
+K = 10                  # of the metrics
+
+Batch = Mapping[str, Tensor]
+
+
+class NextItemConfig(BaseModel):
+    """Sizes and loss; encoders add their own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    length: int = Field(50, ge=1)                   # positions; older events are not seen
+    dim: int = Field(128, ge=1)
+    dropout: float = Field(0.4, ge=0, lt=1)         # .2 on logs with hundreds of events per item
+    loss: Literal["auto", "softmax", "sampled", "gbce"] = "auto"    # auto: softmax, on large catalogues sampled
+    negatives: int = Field(256, ge=1)               # of sampled and gbce, shared by the batch
+    temperature: float | None = Field(None, gt=0)   # None: dot products; else cosines, divided by it
+    repeats: bool = True                            # False: what the history holds is ranked nowhere
+
+
+class NextItem(nn.Module):
+    """`n_items` items, numbered from 1.  Subclasses set `Config` and implement `encode`."""
+
+    Config: ClassVar[type[NextItemConfig]]
+    learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
+
+    def __init__(self, n_items: int, config: NextItemConfig) -> None:
+        super().__init__()
+        self.n_items, self.config = n_items, config
+        self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+
+    def start(self) -> None:
+        """First weights: small normal ones, as in the transformers this descends from; to be called when all layers are there."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.item.weight[0])
+
+    def encode(self, batch: Batch) -> Tensor:
+        """States [B, L, D] of all positions, each of the events up to it; L may be less than `length` (positions count from the newest)."""
+        raise NotImplementedError
+
+    def vectors(self, numbers: Tensor) -> Tensor:
+        """[W] item numbers -> [W, D]: what a state is held against."""
+        found = self.item(numbers)
+        return found if self.config.temperature is None else F.normalize(found, dim=-1)
+
+    def logits(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """[B, D], [W, D] -> [B, W]."""
+        return states @ vectors.T
+
+    def state(self, batch: Batch) -> Tensor:
+        """[B, D] after the newest event.  Widths are the caller's: a user's numbers must not depend on who else is in the batch."""
+        return self._scaled(self.encode(_newest(batch, min(batch["h_item"].shape[1], self.config.length)))[:, -1].float())
+
+    def score(self, batch: Batch) -> Tensor:
+        """[B, I] float32: column c is item c + 1."""
+        with torch.autocast(batch["h_item"].device.type, enabled=False):    # bf16 logits tie two thirds of neighbouring ranks
+            return self.logits(self.state(batch), self._every_vector())
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean over all pairs of the batch: positions with `follow` and the next item, newest positions and their targets."""
+        states, wanted = [], []
+        for rows in batch["h_len"].argsort().split(ROWS):
+            part = {name: values[rows] for name, values in batch.items()}
+            width = self._width(part)
+            states_BLD, target = self.encode(_newest(part, width)), part["target"]
+            last, follow = target > 0, part["follow"][:, -width:-1].bool()
+            states += [states_BLD[:, :-1][follow], states_BLD[:, -1:].expand(-1, target.shape[1], -1)[last]]
+            wanted += [part["h_item"][:, -width:][:, 1:][follow], target[last]]
+        return self._loss_of(self._scaled(torch.cat(states)), torch.cat(wanted).long())
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Ranks of `target` in the whole catalogue, as sums of metrics."""
+        target, h_item = batch["target"].long(), batch["h_item"].long()
+        events = _newest(batch, self._width(batch)) | {"request_us": batch["request_us"]}
+        scores = self.score(events)
+        if not self.config.repeats:
+            known = torch.zeros(len(scores), self.n_items + 1, dtype=torch.bool, device=scores.device).scatter_(1, h_item, True)
+            scores = scores.masked_fill(known[:, 1:], -math.inf)
+        columns = torch.arange(self.n_items, device=scores.device)
+
+        def rank(column: Tensor) -> Tensor:         # [B, 1] -> [B] items ahead: better ones, and equal ones with a lower number
+            own = scores.gather(1, column)
+            return ((scores > own) | ((scores == own) & (columns < column))).sum(1)
+
+        ranks = torch.stack([rank(column) for column in (target - 1).clamp(min=0).T.unsqueeze(2)], dim=1)    # [B, T]
+        return sums_of_ranks(ranks, (target > 0) & (ranks < K), batch["n_truth"], k=K)
+
+    def _loss_of(self, states_ND: Tensor, wanted_N: Tensor) -> Tensor:
+        loss = self.config.loss
+        if loss == "auto":
+            loss = "softmax" if self.n_items <= SOFTMAX_ITEMS else "sampled"
+        if loss == "softmax":
+            return catalogue_softmax(states_ND, self._every_vector(), wanted_N - 1)
+        drawn = torch.randint(1, self.n_items + 1, (self.config.negatives,), device=wanted_N.device)
+        positive = (states_ND * self.vectors(wanted_N)).sum(-1)
+        negatives = states_ND @ self.vectors(drawn).T
+        if loss == "gbce":
+            return gbce(positive, negatives, self.n_items)
+        log_q = torch.full_like(drawn, -math.log(self.n_items), dtype=torch.float32)
+        return sampled_softmax(positive, negatives, log_q, drawn == wanted_N.unsqueeze(1), log_q[:1].expand(len(wanted_N)))
+
+    def _every_vector(self) -> Tensor:
+        return self.vectors(torch.arange(1, self.n_items + 1, device=self.item.weight.device))
+
+    def _scaled(self, states: Tensor) -> Tensor:
+        return states if self.config.temperature is None else F.normalize(states, dim=-1) / self.config.temperature
+
+    def _width(self, batch: Batch) -> int:
+        """Columns that are not padding in every row, at most `length`."""
+        return max(1, min(int(batch["h_len"].max()), self.config.length))
+
+
+def _newest(batch: Batch, width: int) -> dict[str, Tensor]:
+    """The last `width` events of what there is of EVENTS, and `ask_us`."""
+    found = {name: batch[name][:, -width:] for name in EVENTS if name in batch}
+    if "h_ts" in found and "request_us" in batch:
+        found["ask_us"] = torch.cat([found["h_ts"][:, 1:], batch["request_us"].unsqueeze(1)], dim=1)
+    return found
+
+
+def causal(h_item: Tensor) -> Tensor:
+    """[B, L] item numbers -> [B, 1, L, L] bool: a position sees the real events up to itself (padding sees itself, or it would be NaN)."""
+    n = h_item.shape[1]
+    past = torch.ones(n, n, dtype=torch.bool, device=h_item.device).tril()
+    itself = torch.eye(n, dtype=torch.bool, device=h_item.device)
+    return ((past & (h_item > 0).unsqueeze(1)) | itself).unsqueeze(1)

@@ -1,0 +1,55 @@
+"""GRU4Rec: a recurrent network over the items of a history (Hidasi, Karatzoglou, Baltrunas, Tikk, ICLR 2016).
+
+    z_t = σ(W_z x_t + U_z h_{t-1})        r_t = σ(W_r x_t + U_r h_{t-1})
+    h_t = (1 − z_t) ⊙ tanh(W x_t + U (r_t ⊙ h_{t-1})) + z_t ⊙ h_{t-1}
+    score of an item = norm(h_t) · its own embedding
+
+The item's embedding is input and output ("constrained embeddings" of the authors' later work, Hidasi and Karatzoglou, CIKM 2018, who
+also found cross-entropy over many items ahead of their first pairwise losses).  Difference to both: a layer norm on the state.
+
+Shape suffixes: B histories, L positions, D dimensions.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from recs.nn.next_item import Batch, NextItem, NextItemConfig
+
+
+class GRU4RecConfig(NextItemConfig):
+    """With the number of layers."""
+
+    layers: int = Field(1, ge=1)
+
+
+class GRU4Rec(NextItem):
+    """`n_items` items, numbered from 1."""
+
+    Config = GRU4RecConfig
+
+    def __init__(self, n_items: int, config: GRU4RecConfig) -> None:
+        super().__init__(n_items, config)
+        self.gru = nn.GRU(config.dim, config.dim, config.layers, batch_first=True, dropout=config.dropout if config.layers > 1 else 0.0)
+        self.norm = nn.LayerNorm(config.dim)
+        self.start()
+
+    def encode(self, batch: Batch) -> Tensor:
+        """[B, L, D]."""
+        h_item = batch["h_item"]
+        n = h_item.shape[1]
+        x = F.dropout(self.item(h_item) * math.sqrt(self.config.dim), self.config.dropout, self.training)
+        # the network starts at the first event, not at the padding before it: rows are turned until the padding stands behind
+        padding = (h_item == 0).sum(dim=1, keepdim=True)
+        place = torch.arange(n, device=h_item.device)
+        turned = _rows(x, (place + padding) % n)
+        states = self.gru(turned)[0]
+        return F.dropout(self.norm(_rows(states, (place - padding) % n)), self.config.dropout, self.training)
+
+
+def _rows(x_BLD: Tensor, place_BL: Tensor) -> Tensor:
+    return x_BLD.gather(1, place_BL.unsqueeze(-1).expand(-1, -1, x_BLD.shape[-1]))

@@ -1,0 +1,40 @@
+"""All users' histories as staged examples, written by the executors."""
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recs.evidence.histories import Histories
+from recs.judge.known import write_histories
+from recs.models.sequence_examples import Shape, known_examples
+from recs.nn.staged import open_staged, read_columns
+
+DDL = ("user_id string, item_index array<int>, ts array<bigint>, type_code array<int>, value array<double>, dwell_s array<double>, "
+       "lat array<double>, lon array<double>")
+
+
+def row(user: str, items: list[int]) -> tuple:
+    nothing = [None] * len(items)
+    return user, items, [10 * (n + 1) for n in range(len(items))], [1] * len(items), nothing, nothing, nothing, nothing
+
+
+@pytest.mark.spark
+def test_every_history_of_two_events_is_staged(spark, tmp_path: Path):
+    users = {f"u{n:02d}": list(range(n, 2 * n)) for n in range(6)}     # 0 to 5 events
+    histories = spark.createDataFrame([row(u, items) for u, items in users.items()], DDL).repartition(3)
+    staged = write_histories(histories, partial(known_examples, Shape(8, 1, 2), None), tmp_path / "known")
+    assert open_staged(tmp_path / "known").content_hash == staged.content_hash
+    found = read_columns(staged, ["h_item", "target", "request_us"])
+    assert sorted([i for i in line if i >= 0] for line in found["h_item"].tolist()) == [users[f"u{n:02d}"] for n in (2, 3, 4, 5)]
+    assert (found["target"] == -1).all() and sorted(found["request_us"]) == [20, 30, 40, 50]
+    nobody = write_histories(histories, partial(known_examples, Shape(8, 1, 2), 5), tmp_path / "nobody")
+    assert nobody is None
+
+
+def test_what_is_after_the_instant_is_not_there():
+    h = Histories.of(ann=[(1, 10), (2, 20), (3, 30)], bob=[(1, 10), (2, 40)])
+    found = known_examples(Shape(4, 1, 2), 30, h)
+    assert found["h_item"].tolist() == [[-1, -1, 1, 2]] and np.array_equal(found["request_us"], [20])

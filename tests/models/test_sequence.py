@@ -1,0 +1,217 @@
+"""Sequence models: trained on earlier nights, served with the same numbers in any batch, and what they make of the unknown."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chained_nights import CUT, ITEMS, QUICK, chained_nights, ndcg
+from local_replay import LocalReplay
+
+from recs.clock import DAY, HOUR
+from recs.evidence.histories import Histories
+from recs.models import MODELS, load, make
+from recs.models.base import REASONS, Setting
+from recs.models.examples import newest_events
+from recs.models.fitting import Fit
+from recs.models.sequence import SequenceModel
+from recs.models.sequence_examples import Numbers, Shape, examples, first_meetings, held, training, validation
+from recs.models.sequence_network import numbered
+from recs.nn.staged import read_columns, write_staged
+
+NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
+    return chained_nights(tmp_path_factory.mktemp("nights"))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def fitted(request: pytest.FixtureRequest, nights: LocalReplay) -> tuple[str, Fit]:
+    return request.param, MODELS[request.param].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), dict(QUICK))
+
+
+def test_it_learns_what_follows_what(nights, fitted):
+    name, fit = fitted
+    tonight, model = nights.questions[0], make(name, fit.params, fit.weights)
+    popular = ndcg(make("popularity"), tonight)
+    assert ndcg(model, tonight) > popular + 0.4
+    assert fit.metrics["ndcg@10"] > popular + 0.4 and 1 <= fit.params["chosen"]["epochs"] <= QUICK["epochs"]
+    # in another order the same items say something else
+    backwards = Histories.of(**{u: list(zip(
+        tonight.histories.item[a:b][::-1], tonight.histories.ts[a:b], strict=True)) for u, a, b in zip(
+        tonight.histories.user_ids, tonight.histories.offsets[:-1], tonight.histories.offsets[1:], strict=True)})
+    turned = type(tonight)(backwards, tonight.request_us, tonight.tables, tonight.forbidden, tonight.truth, tonight.wanted, 10)
+    assert ndcg(model, turned) < ndcg(model, tonight) - 0.2
+
+
+def test_a_users_scores_have_the_same_bits_in_any_batch(nights, fitted):
+    name, fit = fitted
+    q, model = nights.questions[0], make(name, fit.params, fit.weights)
+    full, n = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items), len(q.histories)
+    rng = np.random.default_rng(1)
+    for users in ([5], np.arange(n)[::-1], rng.permutation(n)[:33], [4, 4, 9]):
+        part = model.scorer(q.histories.take(np.asarray(users)), q.request_us[users], q.tables)(0, q.tables.n_items)
+        assert part.tobytes() == full[users].tobytes()
+
+
+def test_a_saved_model_is_the_same_model(nights, fitted, tmp_path: Path):
+    (name, fit), q = fitted, nights.questions[0]
+    model = make(name, fit.params, fit.weights)
+    model.save(tmp_path / "m")
+    for a, b in zip(model.retrieve(q.histories, q.request_us, q.tables, 10), load(tmp_path / "m").retrieve(
+            q.histories, q.request_us, q.tables, 10), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_staged_and_served_histories_have_the_same_scores(nights, fitted):
+    (name, fit), q = fitted, nights.questions[0]
+    import torch
+
+    model = make(name, fit.params, fit.weights)
+    network = model._network
+    events = numbered(newest_events(q.histories, q.request_us, QUICK["length"]), network.number)
+    with torch.inference_mode():
+        trained = network.net.score({name: torch.from_numpy(values) for name, values in events.items()}).numpy()
+    served = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items)
+    number = network.number[np.asarray(q.tables.array("item_index"))]
+    assert (number > 0).all()
+    np.testing.assert_allclose(served, trained[:, number - 1], rtol=1e-4, atol=1e-4)
+
+
+def test_reasons_name_events_of_that_user(nights, fitted):
+    (name, fit), q = fitted, nights.questions[0]
+    model = make(name, fit.params, fit.weights)
+    columns, _ = model.retrieve(q.histories, q.request_us, q.tables, 10)
+    why = model.explain(q.histories, q.request_us, q.tables, columns)
+    has, user = why.event >= 0, np.broadcast_to(np.arange(len(columns))[:, None], columns.shape)
+    assert (q.histories.user[why.event[has]] == user[has]).all()
+    repeat, neighbour = (why.code == REASONS.index(code) for code in ("repeat", "neighbour"))
+    assert repeat.any() and neighbour.any()
+    assert (q.tables.columns(q.histories.item)[why.event[repeat]] == columns[repeat]).all()
+
+
+def test_the_same_seed_gives_the_same_weights(nights):
+    some = nights.only([1, 2, 3])
+    a, b = (MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "epochs": 1}) for _ in range(2))
+    assert {n: w.tobytes() for n, w in a.weights.items()} == {n: w.tobytes() for n, w in b.weights.items()}
+
+
+@pytest.fixture(scope="module")
+def sasrec(nights: LocalReplay) -> Fit:
+    return MODELS["sasrec"].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), {**QUICK, "epochs": 2})
+
+
+def test_an_item_never_met_is_as_unknown_as_those_met_least(nights, sasrec):
+    q, rows = nights.questions[0], np.arange(20)
+    model = make("sasrec", sasrec.params, sasrec.weights)
+    few = make("sasrec", sasrec.params, {**sasrec.weights, "rarest": sasrec.weights["rarest"][:3]})
+    numbers = sasrec.weights["number"].copy()
+    forgotten = int(np.asarray(q.tables.array("item_index"))[7])
+    numbers[forgotten] = 0
+    few.weights["number"] = numbers
+    histories = q.histories.take(rows).where(q.histories.take(rows).item != forgotten)
+    known, unknown = (m.scorer(histories, q.request_us[rows], q.tables)(0, q.tables.n_items) for m in (model, few))
+    index = np.asarray(q.tables.array("item_index"))
+    rare = np.isin(sasrec.weights["number"][index], sasrec.weights["rarest"][:3])
+    np.testing.assert_allclose(unknown[:, 7], known[:, rare].mean(axis=1), rtol=1e-5, atol=1e-5)
+    others = np.arange(q.tables.n_items) != 7
+    np.testing.assert_array_equal(known[:, others], unknown[:, others])
+
+
+def test_events_of_items_never_met_are_not_there(nights, sasrec):
+    q, model = nights.questions[0], make("sasrec", sasrec.params, sasrec.weights)
+    stranger = 10_000
+    plain = Histories.of(ann=[(3, CUT - 3 * DAY), (5, CUT - DAY)], bob=[], cat=[])
+    mixed = Histories.of(ann=[(3, CUT - 3 * DAY), (stranger, CUT - 2 * DAY), (5, CUT - DAY)], bob=[(stranger, CUT - DAY)], cat=[])
+    a, b = (model.scorer(h, np.full(3, CUT), q.tables)(0, q.tables.n_items) for h in (plain, mixed))
+    assert a.tobytes() == b.tobytes()
+    popular = make("popularity").scorer(plain, np.full(3, CUT), q.tables)(0, q.tables.n_items)
+    np.testing.assert_array_equal(a[1:], popular[1:])       # without an event it can read: what is popular
+    why = model.explain(mixed, np.full(3, CUT), q.tables, np.tile([0, 1], (3, 1)))
+    assert (why.code[1:] == REASONS.index("popular")).all()
+
+
+def test_one_night_holds_users_out(nights):
+    fit = MODELS["sasrec"].fit_with(Setting(), nights.only([1]), {**QUICK, "held_out": 0.2})
+    assert 5 < fit.metrics["lists"] < 40 and fit.metrics["ndcg@10"] > 0.3
+
+
+def test_where_no_user_is_held_out_all_epochs_are_trained(nights):
+    fit = MODELS["sasrec"].fit_with(Setting(), nights.only([1]), {**QUICK, "epochs": 1, "held_out": 0.0})
+    assert set(fit.metrics) == {"training_lists"} and fit.weights
+
+
+def test_a_refit_keeps_the_epochs_and_asks_nothing(nights, sasrec):
+    kept = MODELS["sasrec"].kept({**sasrec.params, "chosen": {"epochs": 1}})
+    fit = MODELS["sasrec"].fit_with(Setting(), nights.only([1, 2]), {**QUICK, **kept})
+    assert fit.params["chosen"] == {"epochs": 1} and set(fit.metrics) == {"training_lists"} and fit.weights
+
+
+def test_too_few_lists_leave_what_is_popular(nights):
+    q = nights.questions[1]
+    few = LocalReplay({0: type(q)(q.histories.take(np.arange(9)), q.request_us[:9], q.tables, q.forbidden,
+                                  q.truth[q.truth < 9 * q.tables.n_items], q.wanted[:9], 10)}, nights.cuts_us)
+    fit = MODELS["sasrec"].fit_with(Setting(), few, dict(QUICK, windows=1))
+    assert not fit.weights and fit.metrics == {"training_lists": 9.0}
+
+
+def test_it_keeps_to_the_time(nights):
+    some = nights.only([1, 2, 3, 4, 5])
+    some.until = time.monotonic() + 6
+    began = time.monotonic()
+    fit = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "epochs": 10_000})
+    assert time.monotonic() - began < 12 and fit.weights and fit.params["chosen"]["epochs"] < 1_000
+
+
+def test_a_position_is_trained_once_and_only_on_what_may_be_listed(nights, tmp_path: Path):
+    shape = Shape(length=6, windows=50, targets=10)
+    newest_first = [write_staged(tmp_path / str(n), examples(shape, nights.questions[n])) for n in (1, 2)]
+    numbers = Numbers.of(newest_first, 1)
+    data = training(tmp_path / "t", newest_first, numbers, repeats=True)
+    pairs = int(read_columns(data, ["follow"])["follow"].sum())
+    users: dict[str, int] = {}
+    for n in (2, 1):        # the newest history of each user
+        h = nights.questions[n].histories
+        users |= dict(zip(h.user_ids, np.diff(h.offsets), strict=True))
+    assert pairs == sum(length - 1 for length in users.values())
+    once = read_columns(training(tmp_path / "o", newest_first, numbers, repeats=False), ["follow", "h_item"])
+    row, place = np.nonzero(once["follow"])
+    assert 0 < len(row) < pairs
+    assert all(once["h_item"][r, p + 1] not in once["h_item"][r, : p + 1] for r, p in zip(row, place, strict=True))
+
+
+def test_targets_of_held_out_users_are_asked_and_not_trained(nights, tmp_path: Path):
+    night = write_staged(tmp_path / "n", examples(Shape(8, 2, 10), nights.questions[1]))
+    numbers, share = Numbers.of([night], 1), 0.3
+    asked = read_columns(validation(tmp_path / "v", [night], numbers, share), ["target", "n_truth"])
+    every = read_columns(night, ["who", "window", "target"])
+    chosen = held(every["who"], share) & (every["window"] == 0)
+    assert 0 < len(asked["target"]) == chosen.sum() < (every["window"] == 0).sum()
+    trained = read_columns(training(tmp_path / "t", [night], numbers, True, share), ["target"])["target"]
+    of_others = (every["target"][(every["window"] == 0) & ~chosen] >= 0).sum()
+    assert (trained > 0).sum() == of_others
+
+
+def test_what_happened_since_the_last_question_is_learned(nights):
+    """A stranger among the items is met on the last day only, always after the same other: no earlier night asks for it."""
+    tonight, new, before = nights.questions[0], 77, 5
+    h = tonight.histories
+    late = Histories.of(**{u: [(before, CUT - 2 * HOUR), (new, CUT - HOUR)] for u in h.user_ids})
+    asked = Histories.of(ann=[(3, CUT - 2 * HOUR), (before, CUT - HOUR)])
+    some = nights.only([1, 2, 3, 4, 5])
+    for histories, learned in ((None, False), (late, True)):
+        some.histories = histories
+        fit = MODELS["sasrec"].fit_with(Setting(), some, dict(QUICK))
+        network = make("sasrec", fit.params, fit.weights)._network
+        known = new < len(network.number) and network.number[new] > 0
+        assert bool(known) is learned
+    said = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.arange(ITEMS))
+    its = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.array([new]))
+    assert its[0, 0] > np.median(said)
+
+
+def test_first_meetings():
+    assert first_meetings(np.array([[0, 3, 5, 3, 5, 9]])).tolist() == [[True, True, True, False, False, True]]

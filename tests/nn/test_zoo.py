@@ -1,0 +1,100 @@
+"""Every encoder of the zoo: it sees the past only, padding changes nothing, and time changes what it claims to read."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from nn_made import walks
+from torch import Tensor
+
+from recs.models import MODELS
+from recs.models.sequence import SequenceModel
+from recs.models.sequence_network import network_class
+from recs.nn.next_item import NextItem
+
+NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
+READS_TIME = {"gru4rec": False, "hstu": True, "sasrec": False, "tisasrec": True}
+READS_REQUEST = {"gru4rec": False, "hstu": True, "sasrec": False, "tisasrec": False}
+
+
+def network(name: str, **other: object) -> NextItem:
+    torch.manual_seed(0)
+    cls = network_class(name)
+    net = cls(200, cls.Config(**{"length": 16, "dim": 16, "dropout": 0.1, **other})).eval()
+    with torch.no_grad():       # first weights are so small that nothing would be seen
+        for p in net.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+        net.item.weight[0] = 0
+    return net
+
+
+def batch(rows: int = 6) -> dict[str, Tensor]:
+    columns = walks(rows, seed=5)
+    there = columns["h_item"] > 0
+    columns["h_ts"] = np.where(there, columns["h_ts"], columns["request_us"][:, None])
+    return {name: torch.from_numpy(a) for name, a in columns.items()}
+
+
+def events(b: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"h_item": b["h_item"], "h_ts": b["h_ts"], "ask_us": torch.cat([b["h_ts"][:, 1:], b["request_us"].unsqueeze(1)], 1)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_later_event_changes_no_earlier_state(name: str):
+    model, b = network(name), batch()
+    other = {n: v.clone() for n, v in events(b).items()}
+    other["h_item"][:, -1] = 1 + other["h_item"][:, -1] % 200
+    a, changed, real = model.encode(events(b)), model.encode(other), b["h_item"][:, :-1] > 0
+    torch.testing.assert_close(a[:, :-1][real], changed[:, :-1][real])
+    assert not torch.allclose(a[:, -1], changed[:, -1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_changes_nothing(name: str):
+    model, b = network(name), batch()
+    short = int(b["h_len"].argmin())
+    n = int(b["h_len"][short])
+    alone = {name: b[name][short:short + 1, -n:] for name in ("h_item", "h_ts")} | {"request_us": b["request_us"][short:short + 1]}
+    torch.testing.assert_close(model.score(alone)[0], model.score(b)[short], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_history_has_finite_scores_and_losses_are_finite(name: str):
+    model, b = network(name), batch()
+    b["h_item"][0], b["h_ts"][0], b["h_len"][0], b["follow"][0] = 0, b["request_us"][0], 0, 0
+    assert torch.isfinite(model.score(b)).all()
+    loss = model.train().loss(b)
+    loss.backward()
+    assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_time_says_something_where_it_is_read(name: str):
+    model, b = network(name), batch()
+    generator = torch.Generator().manual_seed(1)
+    gaps = torch.randint(1, 10**12, b["h_ts"].shape, generator=generator) ** 2 % 10**11 + 1
+    otherwise = b | {"h_ts": b["request_us"][:, None] - gaps.flip(1).cumsum(1).flip(1)}
+    later = b | {"request_us": b["request_us"] + 30 * 86_400_000_000}
+    plain = model.score(b)
+    assert torch.equal(plain, model.score(otherwise)) is not READS_TIME[name]
+    assert torch.equal(plain, model.score(later)) is not READS_REQUEST[name]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled", "gbce"])
+def test_a_temperature_compares_by_cosine(loss: str):
+    model, b = network("sasrec", temperature=0.1, loss=loss), batch()
+    assert model.score(b).abs().max() <= 10 + 1e-4
+    assert torch.isfinite(model.loss(b))
+    with torch.no_grad():
+        model.item.weight[7] *= 3
+    assert model.state(b).norm(dim=1).allclose(torch.full((6,), 10.0))
+    assert model.vectors(torch.tensor([7])).norm().item() == pytest.approx(1)
+
+
+def test_what_is_known_is_ranked_nowhere_where_it_may_not_be_listed():
+    b = batch(40)
+    b["target"] = b["h_item"][:, -1:].clone()
+    listed, hidden = (network("sasrec", repeats=repeats).evaluate(b) for repeats in (True, False))
+    assert hidden["hr@10"] == 0 and hidden["n"] == listed["n"] == 40
+    with_target = batch(40)
+    assert network("sasrec", repeats=False).evaluate(with_target)["n"] == 40
