@@ -284,7 +284,7 @@ class ZoneConfig(_Strict):
 class KeepConfig(_Strict):
     """What `recs clean` leaves."""
 
-    nights: int = Field(14, ge=1)                   # newest run dates whose staged lists and item tables stay
+    nights: int = Field(14, ge=1)                   # newest run dates whose staged lists, item tables and examples stay
 
 
 class SparkConfig(_Strict):

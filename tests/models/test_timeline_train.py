@@ -55,7 +55,8 @@ def test_two_processes_train_to_the_weights_of_one(book: Path, tmp_path: Path):
     env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {"OMP_NUM_THREADS": "1"}
     settings = ["--set", "epochs=1", "--set", "shards=2", "--set", "threads=1"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "recs.models.timeline_train"]
-    two = subprocess.run([*torchrun, str(book), "--out", str(tmp_path / "two"), *settings], env=env, capture_output=True, text=True, check=False)
+    command = [*torchrun, str(book), "--out", str(tmp_path / "two"), *settings]
+    two = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("2 processes") == 1
     assert main([str(book), "--out", str(tmp_path / "one"), *settings]) == 0
