@@ -17,6 +17,7 @@ from recs.models.examples import Shape, examples
 from recs.models.timeline import Timeline, recipe_of
 from recs.models.timeline_examples import examples_of
 from recs.models.timeline_train import Frame, replayed_again
+from recs.models.trees import Trees, train_trees
 from recs.nn.staged import Staged, link_together, open_staged
 
 ALIKE = {**QUICK, "ranker": "network", "train": {"precision": "fp32"}}     # the race between two types may end otherwise tomorrow
@@ -73,6 +74,19 @@ def test_labels_are_what_is_worth_to_come_true(nights: LocalReplay):
     column = np.searchsorted(np.asarray(q.tables.array("item_index")), weighted["item"])
     cells = np.arange(len(column))[:, None] * q.tables.n_items + column
     assert np.array_equal(q.truth[gain > 2], np.sort(cells[weighted["label"] > 2]))
+
+
+def test_trees_gain_what_an_item_is_worth():
+    """Of every list one item is worth 2.5 and one 1; each has a column of its own that says so."""
+    rng = np.random.default_rng(0)
+    label = np.tile([2.5, 1, 0, 0, 0, 0], 400).astype(np.float16)
+    x = np.stack([label > 1, label == 1, rng.random(len(label))], axis=1).astype(np.float32)
+    arrays = train_trees(x, label, np.full(400, 6), rounds=20, seed=1)
+    heavy, light, nothing = Trees(arrays).scores(np.eye(3, 2, dtype=np.float32), np.full(3, 0.5, np.float32))
+    assert heavy > light > nothing
+    assert b"[label_gain: 0,1,2.5]" in arrays["trees"].tobytes()
+    alike = train_trees(x, (label > 0).astype(np.float16), np.full(400, 6), rounds=20, seed=1)
+    assert b"[label_gain: ]" in alike["trees"].tobytes()       # one kind of target: as ever
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,8 @@ def made(folder: Path, **settings) -> Made:
         table = np.full((len(q.histories), 10), -1)
         place = {f"u{int(u[1:]):03d}": mine_ for u, mine_ in mine.groupby("user_id")}
         for row, name in enumerate(q.histories.user_ids):
-            one = place[name]
+            if (one := place.get(name)) is None:    # no visit before the cut, by the oracle's reckoning
+                continue
             table[row, one["rank"].to_numpy() - 1] = q.tables.columns(one.item_id.str[1:].astype(int).to_numpy())
         best[n] = table
     return Made(LocalReplay(asked, tuple(micros(c) for c in cuts)), best)
