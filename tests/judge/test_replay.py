@@ -84,13 +84,11 @@ def test_what_came_true_is_worth_its_best_event_type(spark, tmp_path: Path):
     assert total.tolist() == [5.0, 5.0, 4.0, 2.0]       # counts are of items, whatever they are worth
 
 
-def arrays_of(question) -> dict[str, np.ndarray]:
-    """Written by the executors: one row per list."""
-    return {"wanted": question.wanted.astype(np.int32), "n_truth": question.wanted.astype(np.int32)}
-
-
 def test_a_night_is_written_again_only_when_what_it_is_made_of_changes(spark, tmp_path: Path):
     tables = tables_of(tmp_path / "t", EVENTS)
+
+    def arrays_of(question) -> dict[str, np.ndarray]:       # in here: the executors cannot import a test
+        return {"wanted": question.wanted.astype(np.int32), "n_truth": question.wanted.astype(np.int32)}
 
     def written(events, rules=REPEATS, kinds=("cooc",)) -> dict[int, str]:
         exams = exams_at_cuts(frame(spark, events), [Cut(tables, CUT, CUT, DAY)], {1: 1.0})

@@ -20,7 +20,7 @@ from recs.models.timeline_train import Frame, replayed_again
 from recs.models.trees import Trees, train_trees
 from recs.nn.staged import Staged, link_together, open_staged
 
-ALIKE = {**QUICK, "ranker": "network", "train": {"precision": "fp32"}}     # the race between two types may end otherwise tomorrow
+ALIKE = {**QUICK, "ranker": "network"}
 FREE = {**ALIKE, "prior": None, "epochs": 2}
 
 
