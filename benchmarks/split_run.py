@@ -116,7 +116,7 @@ class Run:
         fitted_us, fitted, out = None, None, []
         for place, night in enumerate(nights):
             cut_us = cuts_us[place]
-            if fitted is None or (self._may_fit_again(place) and cut_us >= fitted_us + self.config.fit.every // timedelta(microseconds=1)):
+            if fitted is None or (self._may_fit_again(place) and self.config.fit.is_due(fitted_us, cut_us)):
                 fitted, fitted_us = self._fitted_before(cut_us, fitted), cut_us
             tables = self._tables([cut_us if self.refit else cuts_us[0]], kinds_of(self.name, [fitted.params]))[0]
             out.append(self._listed(fitted, tables, self._before(cut_us), night))
@@ -174,7 +174,7 @@ class Run:
             return Fit(self.grid[0], [])
         cuts_us = self._affordable(self._earlier_cuts(cut_us))
         cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
-        exams = replay.exams_at_cuts(self._sequences, cuts, list(self.split.event_types.values()))
+        exams = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains)
         exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)))
         found = self._fit(exams, [c.tables for c in cuts], fitted, self._before(cut_us))
         self.fit_s = time.monotonic() - before
@@ -267,7 +267,7 @@ class Run:
     def _exams(self, events: DataFrame, targets: DataFrame, number: int) -> DataFrame:
         """A row per target: the history before it, and what it was."""
         asked = targets.select(
-            "user_id", "target", F.unix_micros("ts").alias("request_us"), F.array("item_index").alias("truth"),
+            "user_id", "target", F.unix_micros("ts").alias("request_us"), *replay.one_target("item_index"),
             F.lit(number).alias("night"), F.lit(replay.NO_CUT).alias("cut_us"),
         )
         # a history per target: targets of one user are told apart by their place

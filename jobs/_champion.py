@@ -74,12 +74,12 @@ def quietly(name: str) -> Iterator[dict[str, Any]]:
 
 
 def refit_due(rows: Sequence[Row], reigning: Row, config: Config, as_of_us: int) -> bool:
-    """Is the newest fit of the reigning model by today’s configuration `fit.every` old, or missing?  Never, if it is not configured."""
+    """Is the newest fit of the reigning model by today’s configuration `fit.every` old, or missing?  No, if it is not configured."""
     if reigning["name"] not in config.models:
         return False
     recipe = recipe_of(reigning["name"], config)
     through = [r["trained_through_us"] for r in rows if r["recipe"] == recipe and r["trained_through_us"] <= as_of_us]
-    return max(through, default=0) <= as_of_us - train.micros_of(config.fit.every)
+    return config.fit.is_due(max(through, default=0), as_of_us)
 
 
 def judge(
@@ -104,7 +104,10 @@ def judge(
     if found.why_not:
         facts["judged"] = "nothing"
         return decided(False, f"not judged: {found.why_not}")
-    gains = gains_on(lake, config, found, challenger, reigning, state.max_batch, step)
+    if kind == "refit" and found.twins >= {challenger["model_version"], reigning["model_version"]}:
+        gains = Gains(f"ndcg@{config.fit.k}", Estimate(0.0, 0.0, 0.0), None, 0)     # one recipe fitted as of one night: one and the same
+    else:
+        gains = gains_on(lake, config, found, challenger, reigning, state.max_batch, step)
     yes, why = verdict(kind, gains, config.promotion)
     why = f"{why}, {len(found.nights)} nights, {gains.lists} lists{_twins_in_words(found, challenger, reigning)}"
     evidence = {"gains": gains.facts(), "run_dates": [str(n.run_date) for n in found.nights], "twins": sorted(found.twins)}

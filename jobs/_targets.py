@@ -127,7 +127,7 @@ class Fold:
     def exams(self) -> DataFrame:
         """The targets as exams of recs.judge.replay, each at its own instant."""
         truth = self.targets.select(
-            "user_id", F.array("item_index").alias("truth"), F.lit(0).alias("night"), F.lit(replay.NO_CUT).alias("cut_us"),
+            "user_id", *replay.one_target("item_index"), F.lit(0).alias("night"), F.lit(replay.NO_CUT).alias("cut_us"),
         )
         return self.asked("target").join(truth, "user_id")
 

@@ -1,13 +1,14 @@
-"""Remove old files beside the tables: item tables, staged lists, tables rebuilt for nights of the past.
+"""Remove old files beside the tables: item tables, examples, staged lists, tables rebuilt for nights of the past.
 
 reads   nights, without a JVM
-removes folders under root/item_tables, root/_staging, root/_rebuilt that no kept night needs
+removes what no kept night needs under root/item_tables, root/_examples, root/_staging, root/_rebuilt
 
     recs clean --root warehouse --dry-run
     recs clean --root warehouse --nights 14
 
 Kept are the newest `keep.nights` run dates of every list (14 unless the configuration says otherwise). Older nights can still be run
-again, they rebuild what they need; held ones among them can no longer be released. Tables, models and run records are not touched.
+again, they rebuild what they need; held ones among them can no longer be released. Examples stay as long as a fit of a kept night read
+them, or a model's newest: the next goes on from them. Tables, models and run records are not touched.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Fit the configured models on earlier nights: candidates, from which `recs promote` and the night choose the champion.
 
 reads   sequences, item_hours, item_vocabulary, items (as of each earlier cut; nothing at or after the night's own cut)
-writes  root/_models/<model_version>, models (one row per model)
+writes  root/_models/<model_version>, models (one row per model), root/_examples (of models that train; kept for the next fit)
 
     recs train --root warehouse --as-of 2024-03-31T00:00:00Z
     spark-submit jobs/train.py --config my.yaml --root /data/recs --as-of 2024-03-31T00:00:00Z
@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ from recs.serve.inputs import Readable
 from recs.serve.rules import Rules
 from recs.session import start
 from recs.tables import Lake, TableError, lease
+
+WARM_STARTS = "warm_starts"     # among a model's metrics
+Row = champions.Row
 
 
 @dataclass(frozen=True)
@@ -67,22 +70,68 @@ class Trained:
 
 def fit_all(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt) -> list[Trained]:
     """Fit every configured model on the nights before the attempt's; a candidate each in `models`, written together."""
-    trained = fit_models(lake, config, derived, attempt, config.models)
+    trained = fit_models(lake, config, derived, attempt, config.models, goes_on_from(lake, config, attempt.night.as_of_us))
     champions.add_candidates(lake, [t.row for t in trained])
     return trained
 
 
-def fit_models(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, names: Sequence[str]) -> list[Trained]:
-    """Fit these models on the nights before the attempt's, into folders under the lake's root; `models` does not hear of it."""
-    rules, setting = Rules.of(config.lists.rules, config.log.events.event_types), _setting(lake, config)
+def fit_models(
+    lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, names: Sequence[str], before: Row | None = None,
+) -> list[Trained]:
+    """Fit these models on the nights before the attempt's, into folders under the lake's root; `models` does not hear of it.
+
+    `before`: a model whose weights the one of the same name goes on from.
+    """
+    rules, setting = _rules(config), _setting(lake, config)
     found = []
     for name in names:
         cuts, exams = _exams(lake, config, derived, attempt, name)
-        examples = Path(lake.root) / "_examples" if model_class(name).trains else None
+        earlier = before if before and before["name"] == name else None
         fitted = replay.fit(
-            name, exams, [c.tables for c in cuts], setting, rules, config.fit.k, scratch=examples, histories=derived.read(SEQUENCES))
+            name, exams, [c.tables for c in cuts], setting, rules, config.fit.k, facts=_facts(derived, attempt),
+            scratch=examples_folder(lake) if model_class(name).trains else None, histories=derived.read(SEQUENCES),
+            before=load_model(at_hand(lake, earlier).path) if earlier else None,
+        )
+        if earlier:
+            fitted = replace(fitted, metrics=fitted.metrics | {WARM_STARTS: _warm_starts(earlier) + 1})
         found.append(_saved(lake, config, attempt, name, fitted))
     return found
+
+
+def goes_on_from(lake: Lake, config: Config, as_of_us: int) -> Row | None:
+    """The reigning model, where `fit.warm_starts` lets a refit of its recipe go on from its weights."""
+    reigning = champions.champion(lake, as_of_us)
+    if reigning is None or not model_class(reigning["name"]).trains or reigning["recipe"] != recipe_of(reigning["name"], config):
+        return None
+    return reigning if _warm_starts(reigning) < config.fit.warm_starts else None
+
+
+def _warm_starts(row: Row) -> int:
+    """How many refits lie between the model and one from scratch."""
+    return int(json.loads(row["metrics"]).get(WARM_STARTS, 0))
+
+
+def stage_examples(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str) -> dict[str, Any]:
+    """Write the examples that `fit_models` will read for the same attempt, item tables of the earlier cuts included; what they are."""
+    cuts, exams = _exams(lake, config, derived, attempt, name)
+    return replay.stage(
+        name, exams, [c.tables for c in cuts], _setting(lake, config), _rules(config), config.fit.k, examples_folder(lake),
+        _facts(derived, attempt),
+    )
+
+
+def examples_folder(lake: Lake) -> Path:
+    """Where examples are kept from one fit to the next."""
+    return _folder(lake, "_examples")
+
+
+def _facts(derived: Readable, attempt: nights.Attempt) -> dict[str, Any]:
+    """The tables that examples are made from: their state, and their versions where they are tables of Delta."""
+    return {"as_of_us": attempt.night.as_of_us, "max_batch": attempt.max_batch, "versions": getattr(derived, "versions", {})}
+
+
+def _rules(config: Config) -> Rules:
+    return Rules.of(config.lists.rules, config.log.events.event_types)
 
 
 def _setting(lake: Lake, config: Config):
@@ -102,8 +151,7 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     outs = {from_micros(c): item_tables.folder(lake.root, from_micros(c), state) for c in cuts_us}
     tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
     cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
-    targets = [t.code for t in config.log.events.event_types.values() if t.target]
-    exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, targets)
+    exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, config.log.events.gains)
     most = min(config.fit.max_users, config.fit.train_lists // len(cuts)) if cls.trains else config.fit.max_users
     return cuts, replay.exams_sampled(exams, len(cuts), most)
 
@@ -112,7 +160,7 @@ def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitte
     """The folder of a fitted model, and its row."""
     body = json.dumps([name, fitted.params, attempt.night.as_of_us, attempt.max_batch, config.hash], sort_keys=True)
     version = f"{name}-{attempt.night.as_of:%Y%m%dT%H%M}-{_short_hash(body)}"
-    path = _folder(lake) / version
+    path = _folder(lake, "_models") / version
     make(name, fitted.params, fitted.weights).save(path)
     row = {
         "model_version": version, "name": name, "recipe": recipe_of(name, config), "trained_through_us": attempt.night.as_of_us,
@@ -126,13 +174,19 @@ def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitte
 
 def at_hand(lake: Lake, row: dict[str, Any]) -> Trained:
     """A model that lies under the lake's root, by its row."""
-    return Trained(row, _folder(lake) / row["model_version"], is_new=False)
+    return Trained(row, _folder(lake, "_models") / row["model_version"], is_new=False)
 
 
-def _folder(lake: Lake) -> Path:
+def _folder(lake: Lake, part: str) -> Path:
     if "://" in lake.root:
-        raise TableError(f"{lake.root} is a URL and models are files of the driver: use a folder that driver and executors see")
-    return Path(lake.root) / "_models"
+        raise TableError(f"{lake.root} is a URL and {part} holds files of the driver: use a folder that driver and executors see")
+    return Path(lake.root) / part
+
+
+def attempt_at(config: Config, as_of: datetime, max_batch: int) -> nights.Attempt:
+    """What stands for a night where a cut is named instead of one."""
+    night = Night(as_of.date(), as_of, as_of + config.clock.lead)
+    return nights.Attempt(night, config.lists.name, 0, max_batch, 0, config.hash, code_version())
 
 
 def micros_of(duration: timedelta) -> int:
@@ -154,8 +208,7 @@ def main(argv: list[str] | None = None) -> int:
         with lease(args.root):
             lake = Lake(start("recs train", config.spark), args.root)
             newest = nights.newest_batch(lake) if args.max_batch is None else args.max_batch
-            night = Night(args.as_of.date(), args.as_of, args.as_of + config.clock.lead)
-            attempt = nights.Attempt(night, config.lists.name, 0, newest, 0, config.hash, code_version())
+            attempt = attempt_at(config, args.as_of, newest)
             derived = derive.bring(lake, config, args.as_of, newest, steps)
             with steps("train") as counts:
                 trained = fit_all(lake, config, derived, attempt)

@@ -40,7 +40,7 @@ class EventType(_Strict):
     """One kind of interaction.  `code` is stored in `sequences` and must never be given to another type."""
 
     code: int = Field(ge=0, le=32767)
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0)    # of a target, in training: what it is worth to bring it about; figures of quality count all alike
     target: bool = True     # is it something the lists should bring about?
 
 
@@ -122,7 +122,15 @@ class EventMapping(_Strict):
             raise ValueError("two event types share a code")
         if not any(t.target for t in v.values()):
             raise ValueError("no event type is a target")
+        if idle := [name for name, t in v.items() if t.target and not t.weight]:
+            raise ValueError(f"targets of weight 0: {', '.join(idle)}; give them a weight, or say target: false")
         return v
+
+    @property
+    def gains(self) -> dict[int, float]:
+        """What it is worth when a target event type comes true, by its code: weights in units of the least of them."""
+        weights = {t.code: t.weight for t in self.event_types.values() if t.target}
+        return {code: weight / min(weights.values()) for code, weight in weights.items()}
 
 
 class Lookup(_Strict):
@@ -199,10 +207,19 @@ class FitConfig(_Strict):
     nights: int = Field(2, ge=1)                    # cuts before the night
     train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from
     train_lists: int = Field(12_000, ge=100)        # users and cuts that they learn from, at most; 12,000 are 450 MB of examples
-    every: Duration = timedelta(days=7)             # fitted anew when the reigning recipe's newest fit is older
+    # fitted anew when the reigning recipe's newest fit is so old; item tables, and with them all that models read of items, are of the
+    # night itself in any case
+    every: Literal["never", "nightly"] | Duration = timedelta(days=7)
+    warm_starts: int = Field(0, ge=0)               # refits in a row that go on from the reigning weights; the next is from scratch
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10
+
+    def is_due(self, through_us: int, as_of_us: int) -> bool:
+        """Is a model that knows what happened before `through_us` to be fitted anew at the cut `as_of_us`?"""
+        if isinstance(self.every, timedelta):
+            return through_us <= as_of_us - self.every // timedelta(microseconds=1)
+        return self.every == "nightly" and through_us < as_of_us
 
 
 class PromotionConfig(_Strict):
@@ -267,7 +284,7 @@ class ZoneConfig(_Strict):
 class KeepConfig(_Strict):
     """What `recs clean` leaves."""
 
-    nights: int = Field(14, ge=1)                   # newest run dates whose staged lists and item tables stay
+    nights: int = Field(14, ge=1)                   # newest run dates whose staged lists, item tables and examples stay
 
 
 class SparkConfig(_Strict):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recs.clock import DAY
 from recs.config import ConfigError, load
 
 REPO = Path(__file__).resolve().parents[1]
@@ -44,6 +45,7 @@ def test_a_minimal_file_is_enough_and_durations_are_readable(tmp_path: Path):
         ("sessions: {gap: soon}", "sessions.gap"),                  # not a duration
         ("clock: {zone: Europe/Atlantis}", "clock.zone"),           # no such zone
         ("lists: {k: 0}", "lists.k"),                               # out of range
+        ("fit: {every: often}", "fit.every"),                       # no policy
         ("extends: nothing", "no configuration 'nothing'"),         # unknown base
     ],
 )
@@ -56,6 +58,23 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, message: str):
 def test_the_contest_has_each_model_once(tmp_path: Path, models: str, message: str):
     with pytest.raises(ConfigError, match=message):
         load(written(tmp_path, MINIMAL.replace("[popularity]", models)))
+
+
+@pytest.mark.parametrize(
+    ("every", "age_d", "due"), [("7d", 7, True), ("7d", 6, False), ("nightly", 1, True), ("nightly", 0, False), ("never", 999, False)],
+)
+def test_when_a_model_is_fitted_anew_is_a_policy(tmp_path: Path, every: str, age_d: int, due: bool):
+    fit = load(written(tmp_path, MINIMAL + f"fit: {{every: {every}}}\n")).fit
+    assert fit.is_due(1_000 * DAY, (1_000 + age_d) * DAY) is due
+
+
+def test_gains_of_targets_are_weights_in_units_of_the_least(tmp_path: Path):
+    types = "{view: {code: 1, weight: 0.5}, buy: {code: 7, weight: 2}, skip: {code: 3, weight: 0, target: false}}"
+    config = load(written(tmp_path, MINIMAL.replace("    user_id", f"    event_types: {types}\n    user_id")))
+    assert config.log.events.gains == {1: 1.0, 7: 4.0}
+    assert load(written(tmp_path, MINIMAL)).log.events.gains == {1: 1.0}
+    with pytest.raises(ConfigError, match="targets of weight 0: view; give them a weight"):
+        load(written(tmp_path, MINIMAL.replace("    user_id", f"    event_types: {types.replace('0.5', '0')}\n    user_id")))
 
 
 def test_where_spark_runs_is_not_part_of_the_hash(tmp_path: Path):

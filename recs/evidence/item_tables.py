@@ -45,6 +45,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,12 @@ class ItemTables:
     def kinds(self) -> frozenset[str]:
         """Kinds of neighbours and factors that the folder holds."""
         return frozenset(self.manifest["kinds"])
+
+    def digest(self, kinds: Collection[str] | None = None) -> str:
+        """SHA-256 over the files, whatever they were built from and when: those of these kinds (None: all) and those of no kind."""
+        others = self.kinds - frozenset(self.kinds if kinds is None else kinds)
+        mine = {n: f["sha256"] for n, f in self.manifest["files"].items() if not any(n.startswith(f"{kind}.") for kind in others)}
+        return hashlib.sha256(json.dumps([self.cut_us, mine], sort_keys=True).encode()).hexdigest()
 
     def array(self, name: str) -> np.ndarray:
         """One file, memory-mapped.  ArtifactError when the folder does not hold it."""

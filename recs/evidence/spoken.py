@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from .histories import Histories
 from .item_tables import ItemTables
 from .profiles import profile, shares
+from .sparse import cells_at
 
 # kinds of item tables x spans of the profile; what needs a clock is marked by the span's unit
 VOICES = (
@@ -53,11 +54,5 @@ class Spoken:
         return out
 
     def at(self, user: np.ndarray, column: np.ndarray) -> list[np.ndarray]:
-        """[P] float64 per voice: its value for pairs."""
-        wanted, out = user * max(self.tables.n_items, 1) + column, []
-        for values in self.matrices:
-            row = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
-            cells = row * max(self.tables.n_items, 1) + values.indices
-            place = np.minimum(np.searchsorted(cells, wanted), max(len(cells) - 1, 0))
-            out.append(np.where(cells[place] == wanted, values.data[place], 0.0) if len(cells) else np.zeros(len(wanted)))
-        return out
+        """[P] float32 per voice: its value for pairs."""
+        return [cells_at(values, user, column) for values in self.matrices]

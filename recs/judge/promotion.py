@@ -29,10 +29,11 @@ BASELINE = "recent_popularity"
 
 
 def recipe_of(name: str, config: Config) -> str:
-    """`<name>@<hash>`: the model and all of the configuration that it is made from; how often it is fitted is not."""
+    """`<name>@<hash>`: the model and all of the configuration that it is made from; how often it is fitted, and from where, is not."""
     body = config.model_dump(mode="json")
     made_from = {part: body[part] for part in ("sequences", "item_tables", "fit")} | {"own": body.get(name)}
-    made_from["fit"].pop("every")
+    for when in ("every", "warm_starts"):
+        made_from["fit"].pop(when)
     made_from["event_types"] = body["log"]["events"]["event_types"]
     return f"{name}@{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]}"
 

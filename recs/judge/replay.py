@@ -8,15 +8,16 @@
 
 The driver sees sums over lists, never a user.  A worker holds one batch of histories and one batch x catalogue of scores; item
 tables of the cuts are memory-mapped.  Truth = distinct items of target event types in [cut, cut + horizon) that the item tables
-of the cut know and the rules would have allowed.
+of the cut know and the rules would have allowed.  An item's gain is the weight of the best target event type it was met by.
 """
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from recs.clock import DAY
+from recs.clock import DAY, from_micros
 from recs.evidence.histories import SEQUENCE_COLUMNS, Histories
 from recs.evidence.item_tables import ItemTables
 from recs.models import make, model_class
-from recs.models.base import Setting
+from recs.models.base import Model, Setting
 from recs.models.fitting import Fit, Question, Staged, with_fixed
 from recs.serve.artifacts import Artifact, ship, tables_artifact
 from recs.serve.rules import FOR_EVER, Forbidden, Rules
@@ -40,7 +41,7 @@ from recs.serve.score import batches, one_thread
 from .metrics import metrics_of_hits
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
     from recs.config import Config
     from recs.nn.staged import Staged as StagedFolder
@@ -52,7 +53,7 @@ _FILES_COLUMNS = ["night", "name", "rows", "bytes", "sha256", "fields"]
 _FILES_DDL = "night int, name string, rows bigint, bytes bigint, sha256 string, fields string"
 LISTS_HERE = 5_000      # lists whose arrays the driver may hold: about 100 MB of the blend's
 NO_CUT = np.iinfo(np.int64).max
-EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth")
+EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth", "gain")
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,18 @@ def setting_of(config: Config, n_items: int) -> Setting:
         repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places)
 
 
-def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], target_codes: Sequence[int]) -> DataFrame:
-    """EXAM_COLUMNS: a row per user and cut with a target event in [cut, cut + horizon); `night` is the place in `cuts`."""
+def one_target(item_index: str) -> list[Column]:
+    """`truth` and `gain` of exams whose lists have one target each: the item in a column."""
+    from pyspark.sql import functions as F
+
+    return [F.array(item_index).alias("truth"), F.array(F.lit(1.0).cast("float")).alias("gain")]
+
+
+def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], gains: Mapping[int, float]) -> DataFrame:
+    """EXAM_COLUMNS: a row per user and cut with a target event in [cut, cut + horizon); `night` is the place in `cuts`.
+
+    `gains`: of every target event type, by its code (`EventMapping.gains`).
+    """
     from pyspark.sql import functions as F
 
     nights = F.array(*(
@@ -87,15 +98,17 @@ def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], target_codes: Seque
         )
         for n, c in enumerate(cuts)
     ))
-    targets = ", ".join(str(int(code)) for code in target_codes)
-    truth = F.expr(f"""
-        array_distinct(transform(
-            filter(arrays_zip(item_index, ts, type_code), e -> e.ts >= cut_us AND e.ts < until_us AND e.type_code IN ({targets})),
-            e -> e.item_index))
+    targets = ", ".join(str(int(code)) for code in gains)
+    met = F.expr(f"""
+        filter(arrays_zip(item_index, ts, type_code), e -> e.ts >= cut_us AND e.ts < until_us AND e.type_code IN ({targets}))
     """)
+    worth = "CASE e.type_code " + " ".join(f"WHEN {int(code)} THEN {float(gain)!r}F" for code, gain in gains.items()) + " END"
+    gain = F.expr(f"transform(truth, i -> array_max(transform(filter(met, e -> e.item_index = i), e -> {worth})))")
     since = F.timestamp_micros(F.lit(min(c.cut_us for c in cuts)))
     recent = sequences.where(F.col("last_ts") >= since).select(*SEQUENCE_COLUMNS, F.explode(nights).alias("at"))
-    return recent.select(*SEQUENCE_COLUMNS, "at.*").withColumn("truth", truth).where(F.size("truth") > 0).select(*EXAM_COLUMNS)
+    asked = recent.select(*SEQUENCE_COLUMNS, "at.*").withColumn("met", met).where(F.size("met") > 0)
+    truth = F.expr("array_distinct(transform(met, e -> e.item_index))")
+    return asked.withColumn("truth", truth).withColumn("gain", gain).select(*EXAM_COLUMNS)
 
 
 def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
@@ -110,23 +123,33 @@ def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
 
 def fit(
     name: str, exams: DataFrame, tables: Sequence[str | Path], setting: Setting, rules: Rules, k: int = 10, until: float | None = None,
-    fixed: dict[str, Any] | None = None, scratch: Path | None = None, horizon_us: int | None = None, histories: DataFrame | None = None,
+    fixed: dict[str, Any] | None = None, scratch: Path | None = None, horizon_us: int | None = None, before: Model | None = None,
+    facts: dict[str, Any] | None = None, histories: DataFrame | None = None,
 ) -> Fit:
     """The parameters of a model by its lists for these exams (EXAM_COLUMNS), with NDCG@k and its companions.
 
     `tables`: folder of item tables by `night`.  `until`: by this reading of time.monotonic() the search should end.  `fixed`:
     parameters that are not to be fitted.  `scratch`: a folder for examples, kept for the next fit.  `horizon_us`: how long after a cut
-    what followed was looked for (default: the setting's).  `histories`: SEQUENCE_COLUMNS of all users up to the present.  Without any
-    exam the model keeps its first guess.
+    what followed was looked for (default: the setting's).  `before`: the earlier fit that this one goes on from.  `facts`: the tables'
+    versions, for the manifests of examples.  `histories`: SEQUENCE_COLUMNS of all users up to the present.  Without any exam the model
+    keeps its first guess.
     """
     cls = model_class(name)
     grid = with_fixed(cls.grid(setting), fixed or {})
-    with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us, histories) as replay:
+    with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us, facts, histories) as replay:
         if not replay.n_lists:
             log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)
             return Fit(grid[0], [])
-        found = cls.fit_with(setting, replay, fixed or {})
+        found = cls.fit_with(setting, replay, fixed or {}) if before is None else cls.fit_on(setting, replay, fixed or {}, before)
         return replace(found, metrics=found.metrics or replay.metrics_of(name, found.params))
+
+
+def stage(
+    name: str, exams: DataFrame, tables: Sequence[str | Path], setting: Setting, rules: Rules, k: int, scratch: Path, facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the examples that `fit` with the same arguments reads, into `scratch`; what they are (nothing followed: nothing)."""
+    with Exams.open(exams, tables, rules, k, None, scratch, setting.horizon_us, facts) as replay:
+        return model_class(name).stage(setting, replay) if replay.n_lists else {}
 
 
 @dataclass(frozen=True)
@@ -144,16 +167,17 @@ class Exams:
 
     def __init__(
         self, exams: DataFrame, plan: _Plan, until: float | None, scratch: Path | None = None, horizon_us: int = DAY,
-        histories: DataFrame | None = None,
+        facts: dict[str, Any] | None = None, histories: DataFrame | None = None,
     ) -> None:
         self.histories = histories
         self.exams, self.plan, self.until, self.k, self.scratch, self.horizon_us = exams, plan, until, plan.k, scratch, horizon_us
+        self.facts = facts or {}
 
     @classmethod
     @contextmanager
     def open(
         cls, exams: DataFrame, tables: Sequence[str | Path], rules: Rules, k: int, until: float | None = None,
-        scratch: Path | None = None, horizon_us: int = DAY, histories: DataFrame | None = None,
+        scratch: Path | None = None, horizon_us: int = DAY, facts: dict[str, Any] | None = None, histories: DataFrame | None = None,
     ) -> Iterator[Exams]:
         """Keeps the exams on the executors' disks while the body runs."""
         from pyspark import StorageLevel
@@ -164,7 +188,7 @@ class Exams:
         plan = _Plan(shipped, rules, k, int(np.clip(CELLS // max(widest, 1), 16, 256)))
         kept = exams.select(*EXAM_COLUMNS).repartition(spark.sparkContext.defaultParallelism * 2, "user_id").persist(StorageLevel.DISK_ONLY)
         try:
-            yield cls(kept, plan, until, scratch, horizon_us, histories)
+            yield cls(kept, plan, until, scratch, horizon_us, facts, histories)
         finally:
             kept.unpersist()
 
@@ -173,10 +197,33 @@ class Exams:
         """Lists with something to hit."""
         return int(self._sums(_count)[0])
 
-    @cached_property
+    @property
     def nights(self) -> list[int]:
         """Numbers of the nights with an exam."""
-        return sorted(r["night"] for r in self.exams.select("night").distinct().collect())
+        return sorted(self._asked)
+
+    @cached_property
+    def _asked(self) -> dict[int, str]:
+        """By night: who is asked, on what, and what came true; nothing after the cut beside that."""
+        from pyspark.sql import functions as F
+
+        before = F.size(F.filter("ts", lambda t: t < F.col("cut_us")))
+        known = [F.slice(c, F.lit(1), before) for c in SEQUENCE_COLUMNS if c != "user_id"]
+        row = F.xxhash64("user_id", "cut_us", "request_us", "truth", "gain", *known)
+        hashed = self.exams.select("night", row.alias("row"))
+        # rows in any order; two hashes of 64 bits, since those of different rows may cancel out in one
+        sums = hashed.groupBy("night").agg(F.count("row"), F.bit_xor("row"), F.bit_xor(F.xxhash64("row", F.lit(1))))
+        return {night: json.dumps(rest) for night, *rest in sums.collect()}
+
+    def contents(self, kinds: Collection[str] | None = None) -> dict[int, str]:
+        """By night: a hash of exams, rules and item tables (by the bytes of their files, whenever they were built)."""
+        rules = [sorted(self.plan.rules.hidden_us.items()), self.plan.rules.hidden_default_us, self.plan.rules.exclude_self,
+                 list(self.plan.rules.blocked)]
+        out = {}
+        for night, asked in self._asked.items():
+            facts = [asked, rules, ItemTables(self.plan.tables[night].folder).digest(kinds)]
+            out[night] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return out
 
     @property
     def cuts_us(self) -> tuple[int, ...]:
@@ -186,16 +233,20 @@ class Exams:
     def only(self, nights: Collection[int]) -> Exams:
         """Some of the nights."""
         some = self.exams.where(self.exams["night"].isin([int(n) for n in nights]))
-        return Exams(some, self.plan, self.until, self.scratch, self.horizon_us, self.histories)
+        part = Exams(some, self.plan, self.until, self.scratch, self.horizon_us, self.facts, self.histories)
+        part._asked = {n: asked for n, asked in self._asked.items() if n in nights}
+        return part
 
-    def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
-        """Arrays of every question as staged Parquet, a folder per night (named after its item tables), by night.
+    def write(
+        self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path, kinds: Collection[str] | None = None,
+    ) -> dict[int, StagedFolder]:
+        """Arrays of every question as staged Parquet, a folder per night (named after its cut and contents), by night.
 
         The folder is on storage that driver and executors share.  A night that lies there finished is not written again.
         """
         from recs.nn.staged import MANIFEST, Field, StagedFile, open_staged, write_manifest
 
-        names = {n: artifact.content_hash[:16] for n, artifact in enumerate(self.plan.tables)}
+        names = {n: f"{from_micros(self.cuts_us[n]):%Y%m%dT%H%M}-{content[:12]}" for n, content in self.contents(kinds).items()}
         todo = [n for n in self.nights if not (Path(folder) / names[n] / MANIFEST).exists()]
         wanted = self.exams.where(self.exams["night"].isin(todo))
         written = partial(_write_on_worker, self.plan, make, {n: str(Path(folder) / names[n]) for n in todo})
@@ -204,7 +255,7 @@ class Exams:
             mine = [row for row in files if row["night"] == night]
             fields = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in json.loads(mine[0]["fields"]).items()}
             parts = [StagedFile(r["name"], r["rows"], r["bytes"], r["sha256"]) for r in mine]
-            facts = {"cut_us": self.cuts_us[night], "item_tables": self.plan.tables[night].content_hash}
+            facts = self.facts | {"cut_us": self.cuts_us[night], "item_tables": self.plan.tables[night].content_hash}
             write_manifest(Path(folder) / names[night], fields, parts, facts)
         return {n: open_staged(Path(folder) / names[n]) for n in self.nights if (Path(folder) / names[n] / MANIFEST).exists()}
 
@@ -342,14 +393,14 @@ def _numbered(night: int, questions: Iterator[Question]) -> Iterator[tuple[int, 
 def _question(plan: _Plan, night: int, rows: pd.DataFrame) -> Iterator[Question]:
     """The question of these rows, without those for which nothing that may be listed came true."""
     tables = _tables(plan.tables[night])
-    wanted, cells = _truth(plan, rows, tables)
+    wanted, cells, gain = _truth(plan, rows, tables)
     if not (wanted > 0).any():
         return
     rows, wanted = rows[wanted > 0], wanted[wanted > 0]
     histories, request_us, forbidden = _asked(plan, rows, tables)
     users, columns = np.divmod(cells, tables.n_items)
     truth = np.unique(users, return_inverse=True)[1] * tables.n_items + columns
-    yield Question(histories, request_us, tables, forbidden, truth, wanted, plan.k)
+    yield Question(histories, request_us, tables, forbidden, truth, wanted, plan.k, gain)
 
 
 def _asked(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[Histories, np.ndarray, Forbidden]:
@@ -359,15 +410,17 @@ def _asked(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[Histori
     return histories, request_us, Forbidden(plan.rules, histories, request_us, tables, nothing)
 
 
-def _truth(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[np.ndarray, np.ndarray]:
-    """[U] how many items came true that could have been listed, and their cells user * I + column, ascending."""
+def _truth(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[U] how many items came true that could have been listed; their cells user * I + column, ascending; what each is worth."""
     _, _, forbidden = _asked(plan, rows, tables)
     lengths = rows["truth"].map(len).to_numpy(np.int64)
     columns = tables.columns(np.concatenate([np.asarray(t, np.int64) for t in rows["truth"]]))
-    cells = np.unique(np.repeat(np.arange(len(rows)), lengths)[columns >= 0] * tables.n_items + columns[columns >= 0])
+    known = columns >= 0
+    cells, first = np.unique(np.repeat(np.arange(len(rows)), lengths)[known] * tables.n_items + columns[known], return_index=True)
+    gain = np.concatenate([np.asarray(g, np.float32) for g in rows["gain"]])[known][first]
     users, columns = np.divmod(cells, max(tables.n_items, 1))
     allowed = ~forbidden(0, tables.n_items)[users, columns]
-    return np.bincount(users[allowed], minlength=len(rows)), cells[allowed]
+    return np.bincount(users[allowed], minlength=len(rows)), cells[allowed], gain[allowed]
 
 
 _OPEN: dict[str, ItemTables] = {}       # of this process
@@ -388,4 +441,4 @@ def _metric_sums(name: str, params: dict[str, Any], question: Question) -> np.nd
     return np.array([values.sum() for values in found.values()])
 
 
-__all__ = ["EXAM_COLUMNS", "NO_CUT", "Cut", "Exams", "exams_at_cuts", "exams_sampled", "fit", "setting_of"]
+__all__ = ["EXAM_COLUMNS", "NO_CUT", "Cut", "Exams", "exams_at_cuts", "exams_sampled", "fit", "one_target", "setting_of"]

@@ -78,6 +78,16 @@ class Model(ABC):
         return grid_search(cls, with_fixed(cls.grid(setting), fixed), replay) if fixed else cls.fit(setting, replay)
 
     @classmethod
+    def fit_on(cls, setting: Setting, replay: Replay, fixed: dict[str, Any], before: Model) -> Fit:
+        """A fit that goes on from an earlier one of the same recipe: by default it keeps what that chose."""
+        return cls.fit_with(setting, replay, cls.kept(before.params) | fixed)
+
+    @classmethod
+    def stage(cls, setting: Setting, replay: Replay) -> dict[str, Any]:
+        """Write the examples that `fit` reads into `replay.scratch`, and say what they are; by default there are none."""
+        return {}
+
+    @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
         """What a refit of this model keeps of the parameters found last time: by default nothing."""
         return {}

@@ -23,6 +23,7 @@ import scipy.sparse as sp
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
 from recs.evidence.profiles import dense_block, event_weights, own_event, profile, shares, speaking_event
+from recs.evidence.sparse import cells_at
 
 from .base import REASONS, Model, Reasons, Scorer, Setting
 from .ease import times_dense
@@ -112,11 +113,7 @@ class Voices:
         values, users = self.users[name], np.arange(len(columns))[:, None]
         if not sp.issparse(values):
             return values[users, columns]
-        values.sort_indices()
-        rows = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
-        cells, wanted = rows * values.shape[1] + values.indices, users * values.shape[1] + columns
-        place = np.minimum(np.searchsorted(cells, wanted), max(len(cells) - 1, 0))
-        return np.where(cells[place] == wanted, values.data[place], 0) if len(cells) else np.zeros(columns.shape, np.float32)
+        return cells_at(values, users, columns)
 
 
 def voices(names: list[str], histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Voices:

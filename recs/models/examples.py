@@ -1,7 +1,8 @@
 """Examples of ranked candidates, from a question about an earlier night: what a ranker is trained on, in fixed shapes.
 
     question      histories before the cut, request time, item tables of the cut, what may be listed, what came true
-    example       one user and cut: the candidates with their evidence and the prior's score, which of them came true, the newest events
+    example       one user and cut: the candidates with their evidence and the prior's score, what it is worth that some of them came
+                  true (the weight of the best event type that did), the newest events
 
 A training example holds all candidates that came true and a uniform draw of the others: a draw that prefers some (the user's own
 items, say) teaches the ranker to push those down.  A validation example holds every candidate.  The draw is a function of the user's
@@ -28,6 +29,7 @@ from .blend import Blend
 from .fitting import Question
 
 HALF = np.finfo(np.float16).max
+FORMAT = 2      # of the fields below: examples of another are never taken for these
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Shape:
     @property
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
-        facts = [sorted(self.recipe.families), self.recipe.names, self.recipe.each, self.recipe.repeats, self.recipe.horizon_us]
+        facts = [FORMAT, sorted(self.recipe.families), self.recipe.names, self.recipe.each, self.recipe.repeats, self.recipe.horizon_us]
         body = json.dumps([facts, self.prior, self.candidates, self.length, self.training], sort_keys=True)
         return hashlib.sha256(body.encode()).hexdigest()[:16]
 
@@ -65,7 +67,8 @@ def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     found = gather(shape.recipe, question.histories, question.request_us, question.tables, question.forbidden)
     prior = prior_scores(shape.prior, question.histories, question.request_us, question.tables, found.pairs)
     user, column = found.pairs.user, found.pairs.column
-    hit = np.isin(user * question.tables.n_items + column, question.truth, assume_unique=True)
+    gain = question.gains(user * question.tables.n_items + column)
+    hit = gain > 0
     chosen = _drawn(shape, question, user, hit) if shape.training else _first(shape, question, found.pairs, hit, prior)
     n, c = len(question.histories), shape.candidates
     there = chosen >= 0
@@ -80,7 +83,7 @@ def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
         "evidence": evidence[at] * there[:, :, None],
         "prior": (prior[at] * there).astype(np.float32) if len(column) else np.zeros((0, c), np.float32),
         "item": np.where(there, index[column[at]], -1).astype(np.int32) if len(column) else np.zeros((0, c), np.int32),
-        "label": (hit[at] & there).astype(np.uint8) if len(column) else np.zeros((0, c), np.uint8),
+        "label": (gain[at] * there).astype(np.float16) if len(column) else np.zeros((0, c), np.float16),
         "there": there.astype(np.uint8), "n_truth": question.wanted[keep].astype(np.int32),
     }
     return fields | newest_events(question.histories.take(keep), np.asarray(question.request_us)[keep], shape.length)

@@ -32,7 +32,7 @@ class Question:
     """Lists asked for as of an earlier night, and what followed.
 
     `truth` [N]: cells user * I + column of the items that came true and could have been listed, ascending; `wanted` [U]: how many
-    of them each user has, at least one.
+    of them each user has, at least one; `gain` [N]: what each is worth in training (None: all 1).
     """
 
     histories: Histories
@@ -42,6 +42,13 @@ class Question:
     truth: np.ndarray
     wanted: np.ndarray
     k: int
+    gain: np.ndarray | None = None
+
+    def gains(self, cells: np.ndarray) -> np.ndarray:
+        """[P] float32 of cells user * I + column: what each is worth, 0 where it did not come true."""
+        at = np.minimum(np.searchsorted(self.truth, cells), len(self.truth) - 1)
+        gain = np.ones(len(self.truth)) if self.gain is None else self.gain
+        return np.where(self.truth[at] == cells, gain[at], 0).astype(np.float32)
 
     def hits(self, columns: np.ndarray) -> np.ndarray:
         """[U, K] bool: the items `columns` [U, K] (-1 = none) that came true."""
@@ -71,12 +78,21 @@ class Replay(Protocol):
     horizon_us: int             # what followed was looked for so long after a cut
     until: float | None         # reading of time.monotonic() by which fitting should end
     scratch: Path | None        # where examples may be kept from one fit to the next
+    facts: dict[str, Any]       # which tables at which versions it is made from
 
     def only(self, nights: Collection[int]) -> Replay:
         """Some of the nights."""
 
-    def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, StagedFolder]:
-        """Write arrays of every question as staged Parquet files (recs/nn/staged.py), a folder per night; `make` must pickle."""
+    def contents(self, kinds: Collection[str] | None = None) -> dict[int, str]:
+        """By night: a hash of all that its questions are made of; of kinds of item tables these only (None: all)."""
+
+    def write(
+        self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path, kinds: Collection[str] | None = None,
+    ) -> dict[int, StagedFolder]:
+        """Write arrays of every question as staged Parquet files (recs/nn/staged.py), a folder per night; `make` must pickle.
+
+        A night with the same `contents` of the kinds that `make` reads is not written again.
+        """
 
     def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
         """The same of all users' histories up to the present, without a question; None where they are not at hand."""

@@ -48,6 +48,7 @@ class Timeline(Model):
             "each": 40, "candidates": 112, "all_candidates": 448, "length": 50,
             "horizon_us": setting.horizon_us, "repeats": setting.repeats,
             "prior": None, "seed": 1, "epochs": 6, "trees": 120, "network": {}, "train": {}, "chosen": {},
+            "warm_epochs": 2, "warm_nights": 7, "warm_older": 0.25,
         }]
 
     @classmethod
@@ -56,6 +57,21 @@ class Timeline(Model):
         from .timeline_fit import fit
 
         return fit(with_fixed(cls.grid(setting), fixed)[0], setting, replay)
+
+    @classmethod
+    def fit_on(cls, setting: Setting, replay: Replay, fixed: dict[str, Any], before: Model) -> Fit:
+        """The network goes on from the weights before, on the newest nights and a draw of the older ones; trees are grown anew."""
+        from .timeline_fit import fit
+
+        params = with_fixed(cls.grid(setting), fixed)[0]
+        return fit(params | cls.kept(before.params) | fixed, setting, replay, before.weights)
+
+    @classmethod
+    def stage(cls, setting: Setting, replay: Replay) -> dict[str, Any]:
+        """Prior and examples, see recs/models/timeline_examples.py."""
+        from .timeline_examples import examples_of, write_book
+
+        return write_book(examples_of(cls.grid(setting)[0], setting, replay, replay.scratch), replay, replay.scratch)
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +130,7 @@ class Timeline(Model):
             said.append(self._trees.scores(evidence, prior))
         if len(said) == 1:
             return said[0]
-        return np.mean([standardised(pairs, s) for s in said], axis=0, dtype=np.float32)
+        return together(pairs.user, len(histories), said)
 
     @cached_property
     def _network(self) -> Any:
@@ -151,13 +167,16 @@ class Timeline(Model):
         return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), np.where(mine >= 0, mine, event))
 
 
-def standardised(pairs: Pairs, scores: np.ndarray) -> np.ndarray:
-    """[P] every user's scores with mean 0 and spread 1."""
-    n, count = len(pairs.offsets) - 1, np.maximum(np.diff(pairs.offsets), 1)
-    mean = np.bincount(pairs.user, scores, minlength=n) / count
-    apart = scores - mean[pairs.user]
-    spread = np.sqrt(np.bincount(pairs.user, apart**2, minlength=n) / count)
-    return (apart / np.maximum(spread, 1e-6)[pairs.user]).astype(np.float32)
+def together(user: np.ndarray, n_users: int, said: list[np.ndarray]) -> np.ndarray:
+    """[P] float32: the mean of several rankers' scores [P] of the users' candidates, each with mean 0 and spread 1 for every user."""
+    count = np.maximum(np.bincount(user, minlength=n_users), 1)
+
+    def standardised(scores: np.ndarray) -> np.ndarray:
+        apart = scores - (np.bincount(user, scores, minlength=n_users) / count)[user]
+        spread = np.sqrt(np.bincount(user, apart**2, minlength=n_users) / count)
+        return (apart / np.maximum(spread, 1e-6)[user]).astype(np.float32)
+
+    return np.mean([standardised(scores) for scores in said], axis=0, dtype=np.float32)
 
 
 def recipe_of(params: dict[str, Any]) -> Recipe:

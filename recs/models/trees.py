@@ -26,10 +26,13 @@ def inputs(evidence: np.ndarray, prior: np.ndarray) -> np.ndarray:
 
 
 def train_trees(x: np.ndarray, label: np.ndarray, lists: np.ndarray, rounds: int, seed: int, threads: int = 0) -> dict[str, np.ndarray]:
-    """Arrays of a model: x [P, F + 1], label [P], lists [N] how many rows each list has, one after another."""
+    """Arrays of a model: x [P, F + 1], label [P] what each row is worth, lists [N] how many rows each list has, one after another."""
     lightgbm = _lightgbm()
-    data = lightgbm.Dataset(x, label=label, group=lists, params={"max_bin": SETTINGS["max_bin"], "verbosity": -1})
-    booster = lightgbm.train(SETTINGS | {"seed": seed, "num_threads": threads}, data, num_boost_round=rounds)
+    worth, grade = np.unique(np.append(label, 0), return_inverse=True)
+    # LambdaMART knows grades; a grade's gain is what it is worth, as in the network's loss, and not 2^grade - 1
+    graded = {"label_gain": worth.tolist()} if len(worth) > 2 else {}
+    data = lightgbm.Dataset(x, label=grade[:-1], group=lists, params={"max_bin": SETTINGS["max_bin"], "verbosity": -1})
+    booster = lightgbm.train(SETTINGS | graded | {"seed": seed, "num_threads": threads}, data, num_boost_round=rounds)
     return {NAME: np.frombuffer(booster.model_to_string().encode(), np.uint8)}
 
 

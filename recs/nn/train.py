@@ -313,7 +313,7 @@ class _Run:
         found = self.checkpoints.newest()
         if found is not None:
             have = found.state["identity"]
-            if self.config.precision == "auto":     # a race between two types may end otherwise today: a run keeps its own
+            if self.config.precision == "auto":     # another machine may have picked another: a run keeps its own
                 self.bf16 = self.identity["bf16"] = have["bf16"]
             other = [key for key in self.identity if have.get(key) != self.identity[key]]
             if other:

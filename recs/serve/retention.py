@@ -1,14 +1,17 @@
-"""Which files beside the tables are old: item tables, staged lists, and tables that were rebuilt for a night of the past.
+"""Which files beside the tables are old: item tables, examples, staged lists, tables that were rebuilt for a night of the past.
 
     item_tables/<cut>-batch<n>      kept: of a night that is kept, and all that were built from a state at or after its cut
+    _examples/<model>-….json        books, each of one fit; kept: as of a night that is kept or later, and a model's newest
+    _examples/<shape>/<night>       kept: what a kept book names, and what no book names; so are the priors beside them
     _staging/<run_date>             kept: of a night that is kept (they are what `recs release` publishes)
     _rebuilt/<as_of>-<batch>        kept: the state of an attempt at a night that is kept
 
 Nothing here is the only copy of anything: a night is run again from the tables, and makes what it needs anew.  What goes is time:
-an older night that is run again rebuilds its item tables, and one that was held can no longer be released.  Models stay.
+an older night that is run again rebuilds its item tables and examples, and one that was held can no longer be released.  Models stay.
 """
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,21 +61,41 @@ def newest_nights(booked: Iterable[dict[str, Any]], n: int) -> Kept | None:
 
 
 def old_folders(root: str | Path, kept: Kept) -> list[Path]:
-    """The folders under `root` that no kept night needs.  Folders that are not of the known form are left alone."""
+    """What lies under `root` and no kept night needs.  What is not of the known form is left alone."""
     root = Path(root)
     item_tables = [p for p in sorted(root.glob("item_tables/[!.]*-batch*")) if _old_tables(p, kept)]
     staged = [p for p in sorted(root.glob("_staging/*")) if _older(p.name, kept)]
     rebuilt = [p for p in sorted(root.glob("_rebuilt/[!.]*-*")) if _old_state(p.name, kept)]
-    return [*item_tables, *staged, *rebuilt, *sorted(root.glob(f"*/{_GONE}*"))]
+    gone = [*root.glob(f"*/{_GONE}*"), *root.glob(f"_examples/*/{_GONE}*")]
+    return [*item_tables, *_old_examples(root / "_examples", kept), *staged, *rebuilt, *sorted(gone)]
 
 
-def remove(folder: Path) -> int:
-    """Remove a folder; its bytes.  A rename first, so that a run that dies half-way leaves no folder that looks whole."""
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    gone = folder if folder.name.startswith(_GONE) else folder.with_name(_GONE + folder.name)
-    folder.rename(gone)
-    shutil.rmtree(gone)
+def remove(path: Path) -> int:
+    """Remove a folder or a file; its bytes.  A rename first, so that a run that dies half-way leaves no folder that looks whole."""
+    size = sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+    gone = path if path.name.startswith(_GONE) else path.with_name(_GONE + path.name)
+    path.rename(gone)
+    if gone.is_dir():
+        shutil.rmtree(gone)
+    else:
+        gone.unlink()
     return size
+
+
+def _old_examples(folder: Path, kept: Kept) -> list[Path]:
+    """What old books name and no other, then the books: whoever dies in between finds it named again."""
+    books = {}
+    for file in sorted(folder.glob("[!.]*.json")):
+        try:
+            body = json.loads(file.read_text())
+            books[file] = (body["model"], body["as_of_us"], {folder / name for name in body["names"]})
+        except (ValueError, KeyError, TypeError):       # not a book
+            continue
+    newest = {model: max(us for m, us, _ in books.values() if m == model) for model, _, _ in books.values()}
+    old = [file for file, (model, us, _) in books.items() if us < min(kept.since_us, newest[model])]
+    needed = {path for file, (_, _, names) in books.items() if file not in old for path in names}
+    named = {path for file in old for path in books[file][2]}
+    return [*sorted(path for path in named - needed if path.exists()), *old]
 
 
 def _old_tables(folder: Path, kept: Kept) -> bool:

@@ -54,7 +54,7 @@ EVENTS = [
 
 
 def exams_of(spark, tables: Path):
-    return exams_at_cuts(frame(spark, EVENTS), [Cut(tables, CUT, CUT, DAY)], [1])
+    return exams_at_cuts(frame(spark, EVENTS), [Cut(tables, CUT, CUT, DAY)], {1: 1.0})
 
 
 def test_what_counts_as_come_true(spark, tmp_path: Path):
@@ -73,10 +73,47 @@ def test_only_what_could_be_listed_is_asked(spark, tmp_path: Path, rules: Rules,
     assert wanted.tolist() == [2.0 if rules is REPEATS else 1.0, 2.0, 1.0]      # the history ends before the cut
 
 
+def test_what_came_true_is_worth_its_best_event_type(spark, tmp_path: Path):
+    more = [*EVENTS, ("ann", 0, CUT + 5, 3), ("ann", 0, CUT + 6, 1)]
+    tables = tables_of(tmp_path / "t", EVENTS)
+    exams = exams_at_cuts(frame(spark, more), [Cut(tables, CUT, CUT, DAY)], {1: 1.0, 3: 4.0})
+    ann = next(r for r in exams.collect() if r["user_id"] == "ann")
+    assert dict(zip(ann["truth"], ann["gain"], strict=True)) == {0: 4.0, 2: 1.0}
+    with Exams.open(exams, [tables], REPEATS, k=2) as replay:
+        total = replay.mean(lambda q: np.array([q.gain.sum(), q.gains(q.truth).sum(), q.gains(np.arange(3)).max(), q.wanted.sum()]))
+    assert total.tolist() == [5.0, 5.0, 4.0, 2.0]       # counts are of items, whatever they are worth
+
+
+def test_a_night_is_written_again_only_when_what_it_is_made_of_changes(spark, tmp_path: Path):
+    tables = tables_of(tmp_path / "t", EVENTS)
+
+    def arrays_of(question) -> dict[str, np.ndarray]:       # in here: the executors cannot import a test
+        return {"wanted": question.wanted.astype(np.int32), "n_truth": question.wanted.astype(np.int32)}
+
+    def written(events, rules=REPEATS, kinds=("cooc",)) -> dict[int, str]:
+        exams = exams_at_cuts(frame(spark, events), [Cut(tables, CUT, CUT, DAY)], {1: 1.0})
+        with Exams.open(exams, [tables], rules, k=2, facts={"max_batch": 7}) as replay:
+            found = replay.write(arrays_of, tmp_path / "examples", kinds)
+            assert replay.only([0]).contents(kinds) == replay.contents(kinds)
+        return {n: staged.folder.name for n, staged in found.items()}
+
+    first = written(EVENTS)
+    assert first == written([*EVENTS, ("ann", 7, CUT + 2 * DAY, 1)])     # after the horizon: nothing to this night
+    others = [
+        written([*EVENTS, ("ann", 1, CUT + 5, 1)]), written([e for e in EVENTS if e[0] != "bob"] + [("ann", 1, CUT - 3 * DAY, 1)]),
+        written(EVENTS, NO_REPEATS), written(EVENTS, kinds=("cooc", "transitions")),
+    ]
+    assert len({first[0], *(o[0] for o in others)}) == 5
+    assert first[0].startswith("19720927T0000-")
+    from recs.nn.staged import open_staged
+
+    assert open_staged(tmp_path / "examples" / first[0]).facts["max_batch"] == 7
+
+
 def test_users_are_chosen_by_hash_and_alike_at_every_cut(spark, tmp_path: Path):
     events = [(f"u{u}", 0, CUT - 5 * DAY, 1) for u in range(200)] + [(f"u{u}", 0, CUT - d * DAY + 1, 1) for u in range(200) for d in (1, 2)]
     cuts = [Cut(tmp_path, CUT - d * DAY, CUT - d * DAY, DAY) for d in (1, 2)]
-    exams = exams_at_cuts(frame(spark, events), cuts, [1])
+    exams = exams_at_cuts(frame(spark, events), cuts, {1: 1.0})
     chosen = [(r["user_id"], r["night"]) for r in exams_sampled(exams, 2, 50).select("user_id", "night").collect()]
     by_night = [{u for u, n in chosen if n == night} for night in (0, 1)]
     assert by_night[0] == by_night[1]
@@ -93,7 +130,7 @@ def fashion(n: int = 80) -> list[tuple[str, int, int, int]]:
 
 def test_the_better_parameters_win_and_the_figures_are_right(spark, tmp_path: Path):
     tables = tables_of(tmp_path / "t", fashion())
-    exams = exams_at_cuts(frame(spark, fashion()), [Cut(tables, CUT, CUT, DAY)], [1])
+    exams = exams_at_cuts(frame(spark, fashion()), [Cut(tables, CUT, CUT, DAY)], {1: 1.0})
     found = fit("recent_popularity", exams, [tables], Setting(), REPEATS, k=1)
     assert found.params["stat"] in ("decay_6h", "decay_12h", "decay_1d", "decay_3d")
     assert found.metrics == {"ndcg@1": 1.0, "recall@1": 1.0, "hr@1": 1.0, "mrr@1": 1.0, "lists": 60.0}
@@ -104,7 +141,7 @@ def test_the_better_parameters_win_and_the_figures_are_right(spark, tmp_path: Pa
 
 def test_the_blend_finds_the_weights(spark, tmp_path: Path):
     tables = tables_of(tmp_path / "t", fashion())
-    exams = exams_at_cuts(frame(spark, fashion()), [Cut(tables, CUT, CUT, DAY)], [1])
+    exams = exams_at_cuts(frame(spark, fashion()), [Cut(tables, CUT, CUT, DAY)], {1: 1.0})
     found = fit("blend", exams, [tables], Setting(repeats=False, n_items=3), NO_REPEATS, k=1)
     assert found.metrics["ndcg@1"] == 1.0
     assert all(weight > 0 for weight in found.params["weights"].values())
@@ -113,7 +150,7 @@ def test_the_blend_finds_the_weights(spark, tmp_path: Path):
 def test_without_anything_that_followed_the_first_guess_stays(spark, tmp_path: Path):
     quiet = [e for e in EVENTS if e[2] < CUT]
     tables = tables_of(tmp_path / "t", quiet)
-    exams = exams_at_cuts(frame(spark, quiet), [Cut(tables, CUT, CUT, DAY)], [1])
+    exams = exams_at_cuts(frame(spark, quiet), [Cut(tables, CUT, CUT, DAY)], {1: 1.0})
     assert fit("recent_popularity", exams, [tables], Setting(), REPEATS).tried == []
 
 

@@ -1,8 +1,9 @@
 """Earlier nights in this process, without Spark: a `Replay` over questions in memory."""
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from item_table_double import build
 from recs.clock import DAY
 from recs.evidence.histories import Histories
 from recs.models.fitting import Question
-from recs.nn.staged import Staged, write_staged
+from recs.nn.staged import MANIFEST, Staged, open_staged, write_staged
 from recs.serve.rules import FOR_EVER, Forbidden, Rules
 
 
@@ -28,6 +29,8 @@ class LocalReplay:
     k: int = 10
     until: float | None = None
     histories: Histories | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    rows_per_file: int = 10_000
 
     @property
     def n_lists(self) -> int:
@@ -38,8 +41,7 @@ class LocalReplay:
         return sorted(self.questions)
 
     def only(self, nights: Collection[int]) -> LocalReplay:
-        some = {n: self.questions[n] for n in nights if n in self.questions}
-        return LocalReplay(some, self.cuts_us, self.scratch, self.horizon_us, until=self.until, histories=self.histories)
+        return replace(self, questions={n: self.questions[n] for n in nights if n in self.questions})
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         return sum(ask(q) for q in self.questions.values()) / self.n_lists
@@ -53,9 +55,23 @@ class LocalReplay:
 
         return Kept()
 
-    def write(self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path) -> dict[int, Staged]:
-        found = {n: make(q) for n, q in self.questions.items()}
-        return {n: write_staged(folder / f"night-{n}", columns) for n, columns in found.items() if len(columns["n_truth"])}
+    def contents(self, kinds: Collection[str] | None = None) -> dict[int, str]:
+        return {n: hashlib.sha256(q.truth.tobytes() + q.tables.digest(kinds).encode()).hexdigest() for n, q in self.questions.items()}
+
+    def write(
+        self, make: Callable[[Question], dict[str, np.ndarray]], folder: Path, kinds: Collection[str] | None = None,
+    ) -> dict[int, Staged]:
+        """Nights of several files; one that lies there is not written again, as on the executors."""
+        out = {}
+        for n, content in self.contents(kinds).items():
+            place = folder / f"night-{self.cuts_us[n]}-{content[:12]}"
+            if not (place / MANIFEST).exists():
+                columns = make(self.questions[n])
+                if not len(columns["n_truth"]):
+                    continue
+                write_staged(place, columns, self.rows_per_file, {"cut_us": self.cuts_us[n]})
+            out[n] = open_staged(place)
+        return out
 
     def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> Staged | None:
         columns = {} if self.histories is None else make(self.histories)

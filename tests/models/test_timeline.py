@@ -17,7 +17,10 @@ from recs.models.fitting import Fit, SettingError
 from recs.models.timeline import Timeline, recipe_of
 
 CUT = 20_000 * DAY
-QUICK = {"epochs": 3, "trees": 20, "candidates": 32, "all_candidates": 96, "length": 16, "each": 10, "prior": {"popular@users_all": 1.0}}
+QUICK = {
+    "epochs": 3, "trees": 20, "candidates": 32, "all_candidates": 96, "length": 16, "each": 10, "prior": {"popular@users_all": 1.0},
+    "train": {"precision": "fp32"},     # the same on every machine
+}
 USERS = 120
 
 

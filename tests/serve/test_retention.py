@@ -1,6 +1,7 @@
 """`recs clean` removes what no kept night needs, and nothing else."""
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -73,6 +74,31 @@ def test_all_attempts_at_a_kept_night_count(root: Path):
 def test_fewer_nights_than_are_kept_lose_nothing(root: Path):
     assert old_folders(root, newest_nights([booked(d) for d in range(4)], 4)) == []
     assert newest_nights([], 4) is None
+
+
+def book(root: Path, model: str, day: int, names: list[str]) -> None:
+    """A book of examples of one fit, and what it names."""
+    for name in names:
+        (root / "_examples" / name).mkdir(parents=True, exist_ok=True)
+        (root / "_examples" / name / "part-00000.parquet").write_text("rows")
+    body = {"model": model, "as_of_us": CUT + day * DAY, "names": [*names, f"prior-{model}{day}.json"]}
+    (root / "_examples" / f"prior-{model}{day}.json").write_text('{"own@30d": 1.0}')
+    (root / "_examples" / f"{model}-{day}.json").write_text(json.dumps(body))
+
+
+def test_examples_stay_as_long_as_a_book_that_is_kept_names_them(root: Path):
+    book(root, "timeline", 0, ["s1/n0", "s1/n1"])
+    book(root, "timeline", 1, ["s1/n1", "s1/n2", "s2/n1"])
+    book(root, "timeline", 3, ["s1/n2"])
+    book(root, "other", 0, ["s3/n0"])               # a model's newest stays however old: its next fit goes on from there
+    (root / "_examples" / "s9" / "unnamed").mkdir(parents=True)
+    (root / "_examples" / "notes.json").write_text("[1]")
+    kept = newest_nights([booked(d) for d in range(4)], 2)
+    old = [p.relative_to(root / "_examples").as_posix() for p in old_folders(root, kept) if "_examples" in p.parts]
+    assert sorted(old[:-2]) == ["prior-timeline0.json", "prior-timeline1.json", "s1/n0", "s1/n1", "s2/n1"]
+    assert old[-2:] == ["timeline-0.json", "timeline-1.json"]       # last: a clean that dies finds the others named
+    assert [remove(p) for p in old_folders(root, kept)].count(4) == 3
+    assert not [p for p in old_folders(root, kept) if "_examples" in p.parts]
 
 
 def test_folders_of_another_form_are_left_alone(root: Path):
