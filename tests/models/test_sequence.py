@@ -128,7 +128,7 @@ def test_events_of_items_never_met_are_not_there(nights, sasrec):
     mixed = Histories.of(ann=[(3, CUT - 3 * DAY), (stranger, CUT - 2 * DAY), (5, CUT - DAY)], bob=[(stranger, CUT - DAY)], cat=[])
     a, b = (model.scorer(h, np.full(3, CUT), q.tables)(0, q.tables.n_items) for h in (plain, mixed))
     assert a.tobytes() == b.tobytes()
-    popular = make("popularity").scorer(plain, np.full(3, CUT), q.tables)(0, q.tables.n_items)
+    popular = make("popularity", {"stat": "users_all"}).scorer(plain, np.full(3, CUT), q.tables)(0, q.tables.n_items)
     np.testing.assert_array_equal(a[1:], popular[1:])       # without an event it can read: what is popular
     why = model.explain(mixed, np.full(3, CUT), q.tables, np.tile([0, 1], (3, 1)))
     assert (why.code[1:] == REASONS.index("popular")).all()
