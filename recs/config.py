@@ -291,7 +291,7 @@ class SparkConfig(_Strict):
     """Settings of the session made here; under spark-submit what the submit command says wins."""
 
     master: str = "local[*]"
-    shuffle_partitions: int = Field(8, ge=1)
+    shuffle_partitions: int = Field(8, ge=1)        # written into a configuration it holds under a submit too, unless that names one
     driver_memory: str = "4g"
     java_options: str = ""                          # for the driver's JVM, beside those of recs/session.py
     jars_dir: str | None = None                     # folder with Delta's three jars, for machines without network; default: $RECS_JARS_DIR

@@ -91,7 +91,16 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
         builder = builder.config(key.replace("__", "."), value)
     spark = builder.getOrCreate()
     _check_delta(spark)
+    if submitted and "shuffle_partitions" in config.model_fields_set:
+        _keep_partitions(spark, config.shuffle_partitions)
     return spark
+
+
+def _keep_partitions(spark: SparkSession, n: int) -> None:
+    """What somebody wrote into the configuration holds under a submit too, unless that names a number itself."""
+    key = "spark.sql.shuffle.partitions"
+    if not spark.sparkContext.getConf().contains(key):
+        spark.conf.set(key, str(n))
 
 
 def _check_delta(spark: SparkSession) -> None:
