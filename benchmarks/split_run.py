@@ -162,10 +162,11 @@ class Run:
     def _earlier_cuts(self, before_us: int) -> list[int]:
         """Earlier cuts, the latest first, each with a whole horizon before `before_us` and something before it."""
         begins_us = micros(self._history.agg(F.min("ts")).first()[0])
-        wanted = self.config.fit.train_nights if model_class(self.name).trains else self.config.fit.nights
+        fit, trains = self.config.fit, model_class(self.name).trains
         last = before_us - self.split.horizon_us
-        cuts = [last - back * self.split.step_us for back in range(wanted)]
-        return [c for c in cuts if c >= begins_us + self.split.horizon_us] or [last]
+        cuts = [last - back * self.split.step_us for back in range(fit.max_train_nights if trains else fit.nights)]
+        cuts = [c for c in cuts if c >= begins_us + self.split.horizon_us] or [last]
+        return replay.enough_cuts(self._sequences, cuts, self.split.horizon_us, self.config.log.events.gains, fit) if trains else cuts
 
     def _fitted_before(self, cut_us: int, fitted: Fit | None) -> Fit:
         """The model fitted on what followed the cuts before `cut_us`; `fitted`: the last time, whose choices are kept."""
@@ -175,7 +176,7 @@ class Run:
         cuts_us = self._affordable(self._earlier_cuts(cut_us))
         cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
         exams = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains)
-        exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)))
+        exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)), each_cut=model_class(self.name).trains)
         found = self._fit(exams, [c.tables for c in cuts], fitted, self._before(cut_us))
         self.fit_s = time.monotonic() - before
         return found

@@ -6,7 +6,8 @@ writes  root/_examples: a folder of Parquet per earlier night with its manifest,
     recs build-examples --root warehouse --as-of 2024-03-31T00:00:00Z
     spark-submit jobs/build_examples.py --config my.yaml --root /data/recs --as-of 2024-03-31T00:00:00Z
 
-The cuts are `fit.train_nights` horizons before the night, the latest a fifth of them for validation; `fit.train_lists` bounds the users.
+The cuts are `fit.train_nights` horizons before the night, or up to `fit.max_train_nights` where those have fewer lists than
+`fit.train_lists`, which bounds them; the latest fifth is for validation.
 Nights that lie there already are not written again, neither here nor by `recs train` of the same night; `recs clean` removes old ones.
 """
 from __future__ import annotations

@@ -144,16 +144,18 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     kinds = frozenset(kind for params in cls.grid(setting) for kind in cls.needs(params))
     state = State(attempt.night.as_of_us, attempt.max_batch)
     horizon_us, lead_us = micros_of(config.fit.horizon), attempt.night.serve_at_us - attempt.night.as_of_us
-    wanted = config.fit.train_nights if cls.trains else config.fit.nights
+    wanted = config.fit.max_train_nights if cls.trains else config.fit.nights
     cuts_us = [attempt.night.as_of_us - n * horizon_us for n in range(1, wanted + 1)]
     begins_us = derived.read(SEQUENCES).agg(F.min(F.unix_micros("first_ts"))).first()[0] or 0
     cuts_us = [c for c in cuts_us if c >= begins_us + horizon_us] or cuts_us[:1]
+    if cls.trains:
+        cuts_us = replay.enough_cuts(derived.read(SEQUENCES), cuts_us, horizon_us, config.log.events.gains, config.fit)
     outs = {from_micros(c): item_tables.folder(lake.root, from_micros(c), state) for c in cuts_us}
     tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
     cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
     exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, config.log.events.gains)
     most = min(config.fit.max_users, config.fit.train_lists // len(cuts)) if cls.trains else config.fit.max_users
-    return cuts, replay.exams_sampled(exams, len(cuts), most)
+    return cuts, replay.exams_sampled(exams, len(cuts), most, each_cut=cls.trains)
 
 
 def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitted: Fit) -> Trained:

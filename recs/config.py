@@ -205,7 +205,8 @@ class FitConfig(_Strict):
     """How parameters of simple models are fitted on earlier nights."""
 
     nights: int = Field(2, ge=1)                    # cuts before the night
-    train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from
+    train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from, at least
+    max_train_nights: int = Field(120, ge=1)        # … and at most: more than `train_nights` where those have fewer than `train_lists`
     train_lists: int = Field(12_000, ge=100)        # users and cuts that they learn from, at most; 12,000 are 450 MB of examples
     # fitted anew when the reigning recipe's newest fit is so old; item tables, and with them all that models read of items, are of the
     # night itself in any case

@@ -43,7 +43,7 @@ from .metrics import metrics_of_hits
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from recs.config import Config
+    from recs.config import Config, FitConfig
     from recs.nn.staged import Staged as StagedFolder
 
 log = logging.getLogger(__name__)
@@ -111,14 +111,29 @@ def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], gains: Mapping[int,
     return asked.withColumn("truth", truth).withColumn("gain", gain).select(*EXAM_COLUMNS)
 
 
-def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int) -> DataFrame:
-    """About `max_users` exams per cut; the same users at every cut."""
+def enough_cuts(sequences: DataFrame, cuts_us: Sequence[int], horizon_us: int, gains: Mapping[int, float], fit: FitConfig) -> list[int]:
+    """The latest of these cuts (latest first) to train on: `train_nights`, and more where those have fewer lists than `train_lists`."""
+    def lists(some: Sequence[int]) -> np.ndarray:
+        exams = exams_at_cuts(sequences, [Cut("", c, c, horizon_us) for c in some], gains)
+        found = dict(exams.groupBy("night").count().collect())
+        return np.cumsum([found.get(n, 0) for n in range(len(some))])
+
+    usual = list(cuts_us[: fit.train_nights])
+    if len(usual) == len(cuts_us) or lists(usual)[-1] >= fit.train_lists:
+        return usual
+    enough = int(np.searchsorted(lists(cuts_us), fit.train_lists)) + 1
+    return list(cuts_us[: min(enough, fit.max_train_nights)])
+
+
+def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int, *, each_cut: bool = False) -> DataFrame:
+    """About `max_users` exams per cut; the same users at every cut, or others at `each_cut`: to learn from, many users are worth more."""
     from pyspark.sql import functions as F
 
     share = max_users * n_cuts / max(exams.count(), 1)
     if share >= 1:
         return exams
-    return exams.where(F.pmod(F.xxhash64("user_id", F.lit("fit")), F.lit(1_000_000)) < int(share * 1_000_000))
+    drawn = F.xxhash64("user_id", "cut_us" if each_cut else F.lit("fit"))
+    return exams.where(F.pmod(drawn, F.lit(1_000_000)) < int(share * 1_000_000))
 
 
 def fit(
@@ -441,4 +456,4 @@ def _metric_sums(name: str, params: dict[str, Any], question: Question) -> np.nd
     return np.array([values.sum() for values in found.values()])
 
 
-__all__ = ["EXAM_COLUMNS", "NO_CUT", "Cut", "Exams", "exams_at_cuts", "exams_sampled", "fit", "one_target", "setting_of"]
+__all__ = ["EXAM_COLUMNS", "NO_CUT", "Cut", "Exams", "enough_cuts", "exams_at_cuts", "exams_sampled", "fit", "one_target", "setting_of"]

@@ -26,7 +26,7 @@ QUICK = {
 
 
 def settings(**fit):
-    return config().model_copy(update={"models": ["timeline"], "fit": FitConfig(nights=1, train_nights=7, **fit)})
+    return config().model_copy(update={"models": ["timeline"], "fit": FitConfig(nights=1, train_nights=7, max_train_nights=7, **fit)})
 
 
 def attempt_at(day: int) -> nights.Attempt:

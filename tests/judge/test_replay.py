@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 from item_table_double import build  # noqa: E402
 
 from recs.clock import DAY  # noqa: E402
-from recs.judge.replay import Cut, Exams, exams_at_cuts, exams_sampled, fit  # noqa: E402
+from recs.config import FitConfig  # noqa: E402
+from recs.judge.replay import Cut, Exams, enough_cuts, exams_at_cuts, exams_sampled, fit  # noqa: E402
 from recs.models.base import Setting  # noqa: E402
 from recs.models.blend_fit import components, search  # noqa: E402
 from recs.models.fitting import SettingError, with_fixed  # noqa: E402
@@ -82,6 +83,25 @@ def test_what_came_true_is_worth_its_best_event_type(spark, tmp_path: Path):
     with Exams.open(exams, [tables], REPEATS, k=2) as replay:
         total = replay.mean(lambda q: np.array([q.gain.sum(), q.gains(q.truth).sum(), q.gains(np.arange(3)).max(), q.wanted.sum()]))
     assert total.tolist() == [5.0, 5.0, 4.0, 2.0]       # counts are of items, whatever they are worth
+
+
+@pytest.mark.parametrize(("lists", "most", "n"), [(100, 9, 2), (101, 9, 3), (150, 9, 3), (151, 9, 4), (10_000, 5, 5), (10_000, 9, 6)])
+def test_more_nights_are_trained_on_where_they_have_few_lists(spark, lists, most, n):
+    cuts = [CUT - night * DAY for night in range(6)]        # fifty users each, latest first
+    events = [(f"u{u}", 1, cut + u, 1) for u in range(50) for cut in cuts]
+    rule = FitConfig(train_nights=2, max_train_nights=most, train_lists=lists)
+    assert enough_cuts(frame(spark, events), cuts, DAY, {1: 1.0}, rule) == cuts[:n]
+
+
+def test_each_cut_may_draw_users_of_its_own(spark):
+    cuts = [Cut("", CUT - night * DAY, CUT - night * DAY, DAY) for night in range(2)]
+    events = [(f"u{u}", 1, cut.cut_us + u, 1) for u in range(200) for cut in cuts]
+    exams = exams_at_cuts(frame(spark, events), cuts, {1: 1.0})
+    for each_cut in (False, True):
+        drawn = exams_sampled(exams, 2, 100, each_cut=each_cut).select("night", "user_id").toPandas()
+        first, second = (set(drawn[drawn["night"] == night]["user_id"]) for night in range(2))
+        assert 70 < len(first) < 130 and (first == second) == (not each_cut)
+        assert not each_cut or 25 < len(first & second) < 75
 
 
 def test_a_night_is_written_again_only_when_what_it_is_made_of_changes(spark, tmp_path: Path):
