@@ -172,6 +172,7 @@ def test_statistics_are_those_of_the_hours_before_the_cut(spark, tmp_path: Path)
         "value_log": [np.log(3), np.log(3)],    # every event is worth 2
         "decay_1d": [2 * 2 ** (-5.5 / 24) + 2 ** (-(30 * 24 - 0.5) / 24), 2 ** (-0.5 / 24)],
         "users_met": [2, 1], "activity": [(np.log(4) + np.log(2)) / 2, np.log(2)],   # ann has three events before the cut, bob one
+        "lat": [np.nan, np.nan], "lon": [np.nan, np.nan],       # no catalogue says where they are
     }
     for name, want in expected.items():
         np.testing.assert_allclose(t.stat(name), want, rtol=1e-5, err_msg=name)
