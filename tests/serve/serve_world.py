@@ -31,7 +31,7 @@ def item_tables(
         "available_from": np.array([r.get("available_from", 0) for r in rows], np.int64),
         "available_until": np.array([r.get("available_until", FOREVER_US) for r in rows], np.int64),
         "category": np.array([r.get("category", -1) for r in rows], np.int32),
-        **{f"stat.{n}": users for n in ("events_all", *(f"users_{w}" for w in WINDOWS), *(f"decay_{h}" for h in HALF_LIVES))},
+        **{f"stat.{n}": users for n in ("events_all", "users_met", *(f"users_{w}" for w in WINDOWS), *(f"decay_{h}" for h in HALF_LIVES))},
         "stat.first_h": np.ones(len(ids), np.float32), "stat.last_h": np.ones(len(ids), np.float32),
     }
     if cooc is not None:
