@@ -62,10 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     run = Run(split, "timeline", split.config(keys), fixed, 10, True, args.work.resolve(), Stopwatch(86_400))
     nights_us = split.cuts_us[: args.nights]
     cuts_us = sorted({*nights_us, *run._earlier_cuts(nights_us[0])}, reverse=True)
-    cuts = [replay.Cut(path, c, c, split.horizon_us) for c, path in zip(cuts_us, run._tables(cuts_us, run.kinds), strict=True)]
-    exams = replay.exams_sampled(
-        replay.exams_at_cuts(run._sequences, cuts, run.config.log.events.gains), len(cuts), run._most_users(run.config.fit.train_nights))
-    tables = [c.tables for c in cuts]
+    exams, tables = run.asked_at(cuts_us, run.config.fit.train_nights)
     with replay.Exams.open(exams, tables, run.rules, 10, scratch=args.work / "examples", horizon_us=split.horizon_us) as every:
         def earlier(night_us: int) -> replay.Exams:
             known = [n for n, c in enumerate(cuts_us) if c + split.horizon_us <= night_us]

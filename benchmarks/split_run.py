@@ -144,10 +144,9 @@ class Run:
 
     def _tables(self, cuts_us: list[int], kinds: frozenset[str]) -> list[Path]:
         """Item tables of these cuts; those that are there already, also from an earlier run in the work folder, are used again."""
-        if self.refit:      # the nights to come are built along
-            cuts_us = [*cuts_us, *(c for c in self.split.cuts_us if c not in self.built and c not in cuts_us)]
+        along = [c for c in self.split.cuts_us if c not in self.built and c not in cuts_us] if self.refit else []    # the nights to come
         sources = Sources(self._hours, self._sequences, self.split.vocabulary, None, self.split.event_types)
-        outs = {from_micros(c): self.work / f"cut-{c}" for c in cuts_us}
+        outs = {from_micros(c): self.work / f"cut-{c}" for c in [*cuts_us, *along]}
         facts = {"split": self.split.path.name, "protocol": self.split.protocol}
         found = build_at_cuts(sources, outs, kinds | self.also, self.config.item_tables, **facts)
         self.built |= {t.cut_us: t.path for t in found}
@@ -174,18 +173,20 @@ class Run:
         if not self._is_fitted:
             return Fit(self.grid[0], [])
         cuts_us = self._affordable(self._earlier_cuts(cut_us))
-        cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, self._tables(cuts_us, self.kinds), strict=False)]
-        exams = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains)
-        exams = replay.exams_sampled(exams, len(cuts), self._most_users(len(cuts)), each_cut=model_class(self.name).trains)
-        found = self._fit(exams, [c.tables for c in cuts], fitted, self._before(cut_us))
+        found = self._fit(*self.asked_at(cuts_us, len(cuts_us)), fitted, self._before(cut_us))
         self.fit_s = time.monotonic() - before
         return found
 
+    def asked_at(self, cuts_us: list[int], trained_on: int) -> tuple[DataFrame, list[Path]]:
+        """Exams of these cuts, so many of which are trained on at a time, and their item tables."""
+        tables = self._tables(cuts_us, self.kinds)
+        cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, tables, strict=True)]
+        exams = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains)
+        return replay.exams_sampled(exams, len(cuts), self._most_users(trained_on), each_cut=model_class(self.name).trains), tables
+
     def _most_users(self, n_cuts: int) -> int:
         fit, cls = self.config.fit, model_class(self.name)
-        if not cls.trains:
-            return fit.max_users
-        return LIGHT * fit.train_lists // n_cuts if cls.light else min(fit.max_users, fit.train_lists // n_cuts)
+        return LIGHT * fit.train_lists // n_cuts if cls.light else fit.most_users(n_cuts, cls.trains)
 
     def _affordable(self, cuts_us: list[int]) -> list[int]:
         """As many of the cuts, the latest first, as a share of the time left bears; the first few show what one costs."""

@@ -154,8 +154,7 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
     cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
     exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, config.log.events.gains)
-    most = min(config.fit.max_users, config.fit.train_lists // len(cuts)) if cls.trains else config.fit.max_users
-    return cuts, replay.exams_sampled(exams, len(cuts), most, each_cut=cls.trains)
+    return cuts, replay.exams_sampled(exams, len(cuts), config.fit.most_users(len(cuts), cls.trains), each_cut=cls.trains)
 
 
 def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitted: Fit) -> Trained:

@@ -216,6 +216,10 @@ class FitConfig(_Strict):
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10
 
+    def most_users(self, n_cuts: int, trains: bool) -> int:
+        """Users that each of so many cuts asks, at most; what trains shares its lists out among its cuts."""
+        return min(self.max_users, self.train_lists // n_cuts) if trains else self.max_users
+
     def is_due(self, through_us: int, as_of_us: int) -> bool:
         """Is a model that knows what happened before `through_us` to be fitted anew at the cut `as_of_us`?"""
         if isinstance(self.every, timedelta):

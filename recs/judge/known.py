@@ -5,7 +5,6 @@ others, are here.
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,14 @@ import pandas as pd
 from recs.evidence.histories import SEQUENCE_COLUMNS, Histories
 from recs.serve.score import batches, one_thread
 
+from . import parts
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from recs.nn.staged import Staged
 
 ROWS = 4_096        # users of a file, at most
-_FILES_DDL = "name string, rows bigint, bytes bigint, sha256 string, fields string"
-_FILES_COLUMNS = ["name", "rows", "bytes", "sha256", "fields"]
 
 
 def write_histories(histories: DataFrame, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> Staged | None:
@@ -32,29 +31,16 @@ def write_histories(histories: DataFrame, make: Callable[[Histories], dict[str, 
 
     The folder is on storage that driver and executors share.
     """
-    from recs.nn.staged import Field, StagedFile, write_manifest
-
-    files = histories.select(*SEQUENCE_COLUMNS).mapInPandas(partial(_write_on_worker, make, str(folder)), _FILES_DDL).collect()
-    if not files:
-        return None
-    fields = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in json.loads(files[0]["fields"]).items()}
-    return write_manifest(folder, fields, [StagedFile(r["name"], r["rows"], r["bytes"], r["sha256"]) for r in files])
+    files = histories.select(*SEQUENCE_COLUMNS).mapInPandas(partial(_write_on_worker, make, str(folder)), parts.DDL).collect()
+    return parts.finished(folder, files) if files else None
 
 
 def _write_on_worker(
     make: Callable[[Histories], dict[str, np.ndarray]], folder: str, frames: Iterator[pd.DataFrame],
 ) -> Iterator[pd.DataFrame]:
     """A file per batch of users with a row; a task tried again writes the same names."""
-    from pyspark import TaskContext
-
-    from recs.nn.staged import fields_of, write_part
-
-    task = TaskContext.get().partitionId()
     for number, rows in enumerate(batches(frames, ROWS)):
         with one_thread():
             columns = make(Histories.from_frame(rows.reset_index(drop=True)))
         if len(next(iter(columns.values()))):
-            fields = fields_of(columns)
-            file = write_part(folder, task * 100_000 + number, columns, fields)
-            plain = json.dumps({name: (f.dtype, f.shape) for name, f in fields.items()})
-            yield pd.DataFrame([(file.name, file.rows, file.bytes, file.sha256, plain)], columns=_FILES_COLUMNS)
+            yield parts.part(folder, number, columns)

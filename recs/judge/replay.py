@@ -38,6 +38,7 @@ from recs.serve.artifacts import Artifact, ship, tables_artifact
 from recs.serve.rules import FOR_EVER, Forbidden, Rules
 from recs.serve.score import batches, one_thread
 
+from . import parts
 from .metrics import metrics_of_hits
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CELLS = 1 << 24         # users x items of a batch: 64 MB of scores
-_FILES_COLUMNS = ["night", "name", "rows", "bytes", "sha256", "fields"]
-_FILES_DDL = "night int, name string, rows bigint, bytes bigint, sha256 string, fields string"
 LISTS_HERE = 5_000      # lists whose arrays the driver may hold: about 100 MB of the blend's
 NO_CUT = np.iinfo(np.int64).max
 EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth", "gain")
@@ -118,11 +117,10 @@ def enough_cuts(sequences: DataFrame, cuts_us: Sequence[int], horizon_us: int, g
         found = dict(exams.groupBy("night").count().collect())
         return np.cumsum([found.get(n, 0) for n in range(len(some))])
 
-    usual = list(cuts_us[: fit.train_nights])
-    if len(usual) == len(cuts_us) or lists(usual)[-1] >= fit.train_lists:
+    usual, more = list(cuts_us[: fit.train_nights]), list(cuts_us[fit.train_nights : fit.max_train_nights])
+    if not more or (have := lists(usual)[-1]) >= fit.train_lists:
         return usual
-    enough = int(np.searchsorted(lists(cuts_us), fit.train_lists)) + 1
-    return list(cuts_us[: min(enough, fit.max_train_nights)])
+    return usual + more[: int(np.searchsorted(have + lists(more), fit.train_lists)) + 1]
 
 
 def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int, *, each_cut: bool = False) -> DataFrame:
@@ -259,19 +257,16 @@ class Exams:
 
         The folder is on storage that driver and executors share.  A night that lies there finished is not written again.
         """
-        from recs.nn.staged import MANIFEST, Field, StagedFile, open_staged, write_manifest
+        from recs.nn.staged import MANIFEST, open_staged
 
         names = {n: f"{from_micros(self.cuts_us[n]):%Y%m%dT%H%M}-{content[:12]}" for n, content in self.contents(kinds).items()}
         todo = [n for n in self.nights if not (Path(folder) / names[n] / MANIFEST).exists()]
         wanted = self.exams.where(self.exams["night"].isin(todo))
         written = partial(_write_on_worker, self.plan, make, {n: str(Path(folder) / names[n]) for n in todo})
-        files = wanted.mapInPandas(written, _FILES_DDL).collect() if todo else []
+        files = wanted.mapInPandas(written, parts.DDL).collect() if todo else []
         for night in sorted({row["night"] for row in files}):
-            mine = [row for row in files if row["night"] == night]
-            fields = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in json.loads(mine[0]["fields"]).items()}
-            parts = [StagedFile(r["name"], r["rows"], r["bytes"], r["sha256"]) for r in mine]
             facts = self.facts | {"cut_us": self.cuts_us[night], "item_tables": self.plan.tables[night].content_hash}
-            write_manifest(Path(folder) / names[night], fields, parts, facts)
+            parts.finished(Path(folder) / names[night], [row for row in files if row["night"] == night], facts)
         return {n: open_staged(Path(folder) / names[n]) for n in self.nights if (Path(folder) / names[n] / MANIFEST).exists()}
 
     def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
@@ -369,19 +364,11 @@ def _write_on_worker(
     plan: _Plan, make: Callable[[Question], dict[str, np.ndarray]], folders: dict[int, str], frames: Iterator[pd.DataFrame],
 ) -> Iterator[pd.DataFrame]:
     """A file per question with a row; its name is of the task and the question, so that a task tried again writes the same files."""
-    from pyspark import TaskContext
-
-    from recs.nn.staged import fields_of, write_part
-
-    task = TaskContext.get().partitionId()
     for number, (night, question) in enumerate(_questions_of_nights(plan, frames)):
         with one_thread():
             columns = make(question)
         if len(columns["n_truth"]):
-            fields = fields_of(columns)
-            file = write_part(folders[night], task * 100_000 + number, columns, fields)
-            plain = json.dumps({name: (f.dtype, f.shape) for name, f in fields.items()})
-            yield pd.DataFrame([(night, file.name, file.rows, file.bytes, file.sha256, plain)], columns=_FILES_COLUMNS)
+            yield parts.part(folders[night], number, columns, night)
 
 
 def _questions(plan: _Plan, frames: Iterator[pd.DataFrame]) -> Iterator[Question]:

@@ -107,6 +107,14 @@ def newest_events(histories: Histories, request_us: np.ndarray, length: int) -> 
     }
 
 
+def item_numbers(met: np.ndarray, least: int) -> np.ndarray:
+    """[V] int32 a network's own number of each vocabulary integer, from how often each was met [V]; 0 for those met less than `least`."""
+    number = np.zeros(max(len(met), 1), np.int32)
+    known = np.flatnonzero(met >= least)
+    number[known] = np.arange(1, len(known) + 1)
+    return number
+
+
 def _drawn(shape: Shape, question: Question, user: np.ndarray, hit: np.ndarray) -> np.ndarray:
     """[U, C] positions of pairs, -1 = none: the hits (at most half of C), then a uniform draw of the others."""
     keys = np.empty(len(user))

@@ -25,7 +25,7 @@ import numpy as np
 from recs.evidence.histories import Histories
 from recs.nn.staged import Columns, Staged, StagedFile, fields_of, read_columns, write_manifest, write_part
 
-from .examples import newest_events
+from .examples import item_numbers, newest_events
 from .fitting import Question
 from .sequence_network import numbered, numbers_of
 
@@ -119,10 +119,7 @@ class Numbers:
                 more = np.bincount(integers.ravel() + 1)[1:]
                 met = np.pad(met, (0, max(0, len(more) - len(met))))
                 met[: len(more)] += more
-        known = np.flatnonzero(met >= least)
-        number = np.zeros(max(len(met), 1), np.int32)
-        number[known] = np.arange(1, len(known) + 1)
-        return cls(number, met[known])
+        return cls(item_numbers(met, least), met[met >= least])
 
     def rarest(self, most: int) -> np.ndarray:
         """Numbers of the items met least, at most so many."""

@@ -36,8 +36,9 @@ from recs.nn.staged import Staged
 from recs.nn.train import Trained, train
 
 from .fitting import Fit, Replay
+from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
-from .sequence_network import NUMBER, PREFIX, RAREST, make_network
+from .sequence_network import NUMBER, RAREST, make_network
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class _Bench:
         if not asked.rows:      # so few users that the hash chose none
             return self.trained("every", nights, self.params["epochs"], {})
         weights, how = self._network(data, asked, numbers, self.params["epochs"], 1.0)
-        return self._fit(weights, _best_epochs(how), data, _figures(how, asked))
+        return self._fit(weights, how.best_epochs, data, _figures(how, asked))
 
     def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged]) -> Fit:
         """The number of epochs that orders the latest nights best; trained so long on all."""
@@ -124,7 +125,7 @@ class _Bench:
         data = training(self.folder / "early", early, numbers, self.params["repeats"])
         asked = validation(self.folder / "latest", latest, numbers)
         _, how = self._network(data, asked, numbers, self.params["epochs"], FIRST_RUN)
-        return self.trained("every", every, _best_epochs(how), _figures(how, asked))
+        return self.trained("every", every, how.best_epochs, _figures(how, asked))
 
     def trained(self, name: str, nights: Sequence[Staged], epochs: int, figures: dict[str, float]) -> Fit:
         """Trained on these nights, without asking anything."""
@@ -151,8 +152,7 @@ class _Bench:
         how = train(net, data, asked, TrainConfig(**settings), self.folder / f"run-{data.folder.name}", check_hashes=False)
         log.info("%s: %d items, %.1f epochs, %.0f s, %.0f %% waiting, %s, %s", self.name, len(numbers.met), how.epochs, how.seconds,
                  100 * how.waiting_share, how.why, json.dumps([round(h["metrics"].get("ndcg@10", 0), 4) for h in how.history]))
-        arrays = {PREFIX + name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
-        return arrays | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how
+        return arrays_of(net) | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how
 
 
 def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float) -> int:
@@ -172,11 +172,6 @@ def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float
     if epoch_s * config.epochs > seconds:
         log.warning("%.0f s an epoch: time for %d epochs of %d", epoch_s, max(1, seconds // epoch_s), config.epochs)
     return int(np.clip(seconds // epoch_s, 1, config.epochs))
-
-
-def _best_epochs(how: Trained) -> int:
-    step = next(h["step"] for h in how.history if h["metrics"] == how.metrics)
-    return max(1, round(step * how.epochs / max(how.steps, 1)))
 
 
 def _figures(how: Trained, asked: Staged) -> dict[str, float]:

@@ -19,8 +19,10 @@ import torch
 
 from recs.nn.next_item import NextItem
 
+from .network_arrays import state_of
+
 WIDTH, ROWS = 16, 16
-PREFIX, NUMBER, RAREST = "network.", "number", "rarest"
+NUMBER, RAREST = "number", "rarest"
 EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_there")
 
 
@@ -76,7 +78,7 @@ class Network:
     def __init__(self, name: str, params: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
         self.number, self.rarest = weights[NUMBER], torch.from_numpy(weights[RAREST].astype(np.int64))
         self.net = make_network(name, params, int(self.number.max(initial=0)))
-        self.net.load_state_dict({n.removeprefix(PREFIX): torch.from_numpy(w) for n, w in weights.items() if n.startswith(PREFIX)})
+        self.net.load_state_dict(state_of(weights))
         self.net.eval()
 
     def known(self, newest: dict[str, np.ndarray]) -> np.ndarray:

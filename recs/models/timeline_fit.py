@@ -73,8 +73,7 @@ class _Bench:
         if self.params["ranker"] in ("network", "both", "auto"):
             arrays, how = train_network(self.frame, early, latest, self.params["epochs"], self.folder / "run-early")
             scores["network"] = self._network_scores(arrays, latest)
-            best_step = next(h["step"] for h in how.history if h["metrics"] == how.metrics)
-            best_epochs = max(1, round(best_step * how.epochs / max(how.steps, 1)))
+            best_epochs = how.best_epochs
         if self.params["ranker"] in ("trees", "both", "auto"):
             grown = Trees(self.trees(early))
             scores["trees"] = grown.scores(*flat(data)).reshape(data["prior"].shape)

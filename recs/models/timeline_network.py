@@ -14,8 +14,9 @@ from recs.evidence.candidates import Pairs
 from recs.nn.zoo.timeline import Timeline as Net
 from recs.nn.zoo.timeline import TimelineConfig
 
+from .network_arrays import state_of
+
 WIDTH, ROWS = 64, 8
-PREFIX = "network."
 
 
 def make_network(params: dict[str, Any], sizes: dict[str, int]) -> Net:
@@ -30,7 +31,7 @@ class Network:
 
     def __init__(self, params: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
         self.net = make_network(params, params["sizes"])
-        self.net.load_state_dict({n.removeprefix(PREFIX): torch.from_numpy(w) for n, w in weights.items() if n.startswith(PREFIX)})
+        self.net.load_state_dict(state_of(weights))
         self.net.eval()
 
     def scores(

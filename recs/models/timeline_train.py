@@ -34,7 +34,9 @@ from recs.nn.staged import Staged, StagedError, link_together, open_staged, read
 from recs.nn.train import train
 from recs.nn.zoo.timeline import Timeline as Net
 
-from .timeline_network import PREFIX, make_network
+from .examples import item_numbers
+from .network_arrays import arrays_of, state_of
+from .timeline_network import make_network
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +58,7 @@ class Frame:
     def of(cls, params: dict[str, Any], every: Staged) -> Frame:
         """From the examples of all nights."""
         met = np.bincount(read_columns(every, ["h_item"])["h_item"].ravel() + 1)[1:]
-        number = np.zeros(max(len(met), 1), np.int32)
-        known = np.flatnonzero(met >= LEAST_MEETINGS)
-        number[known] = np.arange(1, len(known) + 1)
-        return cls(params, number, every.fields["evidence"].shape[-1], every)
+        return cls(params, item_numbers(met, LEAST_MEETINGS), every.fields["evidence"].shape[-1], every)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -81,7 +80,7 @@ class Frame:
 
     def going_on(self, before: dict[str, np.ndarray]) -> Net:
         """The network with the weights before; items that are new to it have rows as they are initialised."""
-        net, old = self.untrained(), _of_network(before)
+        net, old = self.untrained(), state_of(before)
         rows = {"number": np.full(len(self.number), -1)}        # numbers are given anew
         if ITEMS in old:
             mine, theirs = np.flatnonzero(self.number), old["number"].numpy()
@@ -96,16 +95,12 @@ class Frame:
 
     def fits(self, before: dict[str, np.ndarray]) -> bool:
         """Can the network go on from these weights?  Not where its layers have changed since: evidence was added, say."""
-        own, old = self.untrained().state_dict(), _of_network(before)
+        own, old = self.untrained().state_dict(), state_of(before)
         grown = {ITEMS, "number"}
         same = set(own) == set(old) and all(own[n].shape == old[n].shape for n in own if n not in grown)
         if not same:
             log.warning("the network has other layers than the weights before: it is trained from scratch")
         return same
-
-
-def _of_network(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    return {n.removeprefix(PREFIX): torch.from_numpy(np.array(w)) for n, w in arrays.items() if n.startswith(PREFIX)}
 
 
 def quantiles(staged: Staged, k: int) -> np.ndarray:
@@ -131,7 +126,7 @@ def train_network(
         **frame.params["train"], **settings})
     how = train(net, data, validation, config, folder, check_hashes=False)
     log.info("network: %.1f epochs, %.0f s, %.0f %% waiting, %s", how.epochs, how.seconds, 100 * how.waiting_share, how.metrics)
-    return {PREFIX + name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}, how
+    return arrays_of(net), how
 
 
 def replayed_again(params: dict[str, Any], nights: Sequence[Staged]) -> list[Staged]:

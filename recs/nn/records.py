@@ -38,6 +38,12 @@ class Trained:
     precision: str
     device: str
 
+    @property
+    def best_epochs(self) -> int:
+        """Epochs, at least one, after which the weights were best on the validation set."""
+        step = next(h["step"] for h in self.history if h["metrics"] == self.metrics)
+        return max(1, round(step * self.epochs / max(self.steps, 1)))
+
     def record(self) -> dict[str, Any]:
         """For a run record."""
         return asdict(self)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "serve"))
-from night_world import bring, config, events, night, write_static  # noqa: E402
+from night_world import attempt_at, config, events, lake_at, night  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from recs.config import FitConfig, PromotionConfig  # noqa: E402
@@ -33,16 +33,7 @@ def settings(**more):
 
 @pytest.fixture(scope="module")
 def lake(spark, tmp_path_factory) -> Lake:
-    folder = tmp_path_factory.mktemp("again")
-    lake = Lake(spark, folder / "lake")
-    every = events()
-    write_static(lake, every)
-    bring(lake, folder, every, DAYS)
-    return lake
-
-
-def attempt_at(day: int, **chosen) -> nights.Attempt:
-    return nights.Attempt(night(day), "main", 0, 1, night(day).as_of_us, "c", "v", **chosen)
+    return lake_at(spark, tmp_path_factory.mktemp("again"), DAYS)
 
 
 def asked(lake: Lake, n: int = 2) -> list:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "serve"))
-from night_world import bring, config, events, night, write_static  # noqa: E402
+from night_world import attempt_at, config, lake_at, night  # noqa: E402
 
 from recs.config import FitConfig  # noqa: E402
 from recs.jobs import _champion, train  # noqa: E402
@@ -16,7 +16,6 @@ from recs.judge import champions  # noqa: E402
 from recs.models import load as load_model  # noqa: E402
 from recs.models.timeline import Timeline  # noqa: E402
 from recs.nn.staged import open_staged  # noqa: E402
-from recs.serve import nights  # noqa: E402
 from recs.tables import Lake  # noqa: E402
 
 QUICK = {
@@ -29,18 +28,9 @@ def settings(**fit):
     return config().model_copy(update={"models": ["timeline"], "fit": FitConfig(nights=1, train_nights=7, max_train_nights=7, **fit)})
 
 
-def attempt_at(day: int) -> nights.Attempt:
-    return nights.Attempt(night(day), "main", 0, 1, night(day).as_of_us, "c", "v")
-
-
 @pytest.fixture(scope="module")
 def lake(spark, tmp_path_factory) -> Lake:
-    folder = tmp_path_factory.mktemp("examples")
-    lake = Lake(spark, folder / "lake")
-    every = events()
-    write_static(lake, every)
-    bring(lake, folder, every, 2)
-    return lake
+    return lake_at(spark, tmp_path_factory.mktemp("examples"), 2)
 
 
 @pytest.fixture(autouse=True)

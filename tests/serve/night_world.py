@@ -12,6 +12,7 @@ from serve_world import contract_frame, item_tables, model_folder
 from recs.clock import DAY, HOUR, Night, from_micros
 from recs.config import Config, ListConfig, LogConfig
 from recs.schemas import BATCHES, EVENTS, ITEM_HOURS, ITEM_VOCABULARY, NIGHTS, SEQUENCES, USERS
+from recs.serve import nights
 from recs.tables import Lake
 
 DAY0 = datetime(2024, 10, 4, tzinfo=UTC)
@@ -78,6 +79,19 @@ def write_static(lake: Lake, all_events: pd.DataFrame) -> None:
 def add_batch(lake: Lake, number: int) -> None:
     counts = dict.fromkeys(("rows_in", "rows_accepted", "rows_quarantined", "rows_duplicate"), 0)
     lake.append(contract_frame(lake.spark, BATCHES, [{"batch_id": number, "log": "tiny", "finished_at": DAY0, **counts}]), BATCHES, {})
+
+
+def lake_at(spark, folder: Path, day: int) -> Lake:
+    """A lake with the static tables, at the cut of a night."""
+    lake, every = Lake(spark, folder / "lake"), events()
+    write_static(lake, every)
+    bring(lake, folder, every, day)
+    return lake
+
+
+def attempt_at(day: int, **chosen) -> nights.Attempt:
+    """The first attempt at a night that knows the first batch."""
+    return nights.Attempt(night(day), "main", 0, 1, night(day).as_of_us, "c", "v", **chosen)
 
 
 def bring(lake: Lake, folder: Path, all_events: pd.DataFrame, day: int) -> World:
