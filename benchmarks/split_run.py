@@ -38,7 +38,7 @@ log = logging.getLogger("run_split")
 
 TABLES_SHARE = 0.35     # of the time left, for the item tables of earlier cuts
 FIRST_CUTS = 4          # built to see what a cut costs
-WINDOWS = 4             # earlier windows of a protocol with one target per user, shifted by half their length
+WINDOWS = 8             # earlier windows of a protocol with one target per user, each a quarter of its length before the one after it
 LIGHT = 20              # times as many lists for models with light examples
 TARGETS = 2             # per user and window: the last, and another
 
@@ -253,18 +253,24 @@ class Run:
         return replay.exams_sampled(every, len(tables), self._most_users(len(tables))), tables
 
     def _window_starts(self, events: DataFrame) -> list[tuple[int, int]]:
-        """Start and end of the windows, the latest first: as long as the requests' own, each half a window before the last."""
+        """Start and end of the windows, the latest first: as long as the requests' own, each a quarter of that before the last."""
         if not model_class(self.name).trains:
             return [(quantile_us(events, self.split.meta.get("q", 0.9)), LATER_US)]
-        last_us, first_us = (micros(events.agg(f("ts")).first()[0]) for f in (F.max, F.min))
-        length = min(self._window_us, (last_us - first_us) // 4)
-        ends = [last_us - back * length // 2 for back in range(WINDOWS)]
+        (first_us, last_us), length = self._fit_range_us, self._window_us
+        ends = [last_us - back * length // 4 for back in range(WINDOWS)]
         return [(end - length, end) for end in ends if end - length > first_us + length]
 
     @cached_property
+    def _fit_range_us(self) -> tuple[int, int]:
+        """First and last event that a model may be fitted on."""
+        first, last = self.split.fit_events.agg(F.min("ts"), F.max("ts")).first()
+        return micros(first), micros(last)
+
+    @cached_property
     def _window_us(self) -> int:
-        """From the fit events' end to the last request."""
-        return max(self.split.last_request_us() - micros(self.split.fit_events.agg(F.max("ts")).first()[0]), HOUR)
+        """From the fit events' end to the last request, or a quarter of what came before where that is shorter."""
+        first_us, last_us = self._fit_range_us
+        return max(min(self.split.last_request_us() - last_us, (last_us - first_us) // 4), HOUR)
 
     def _exams(self, events: DataFrame, targets: DataFrame, number: int) -> DataFrame:
         """A row per target: the history before it, and what it was."""

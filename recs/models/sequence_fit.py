@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from recs.nn import thresholds
 from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
 from recs.nn.reader import Reader
 from recs.nn.settings import TrainConfig
-from recs.nn.staged import Staged
+from recs.nn.staged import Staged, read_columns
 from recs.nn.train import Trained, train
 
 from .fitting import Fit, Replay
@@ -47,6 +48,7 @@ VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
+SEEN_BEFORE = 4_096         # examples that scalers are fitted on
 BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
 STEPS_MEASURED = 7
 SPARE = 0.9                 # of the time is planned with
@@ -68,7 +70,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         every = [by_night[n] for n in nights]
         if params["chosen"]:
             with known(replay, shape, None, shared) as present:
-                return bench.trained("every", present + every, params["chosen"]["epochs"], {})
+                return bench.trained("every", present + every, params["chosen"], {})
         latest = _latest(nights, by_night)
         # what followed a night that is held out must not be what followed a night that is trained on
         first_held_us = min(replay.cuts_us[n] for n in latest)
@@ -115,44 +117,52 @@ class _Bench:
         data = training(self.folder / "training", nights, numbers, self.params["repeats"], share)
         asked = validation(self.folder / "asked", nights, numbers, share)
         if not asked.rows:      # so few users that the hash chose none
-            return self.trained("every", nights, self.params["epochs"], {})
-        weights, how = self._network(data, asked, numbers, self.params["epochs"], 1.0)
-        return self._fit(weights, how.best_epochs, data, _figures(how, asked))
+            return self.trained("every", nights, {"epochs": self.params["epochs"]}, {})
+        weights, how, chosen = self._network(data, asked, numbers, self.params["epochs"], 1.0)
+        return self._fit(weights, chosen, data, _figures(how, asked, chosen))
 
     def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged]) -> Fit:
         """The number of epochs that orders the latest nights best; trained so long on all."""
         numbers = Numbers.of(early, self.params["least"])
         data = training(self.folder / "early", early, numbers, self.params["repeats"])
         asked = validation(self.folder / "latest", latest, numbers)
-        _, how = self._network(data, asked, numbers, self.params["epochs"], FIRST_RUN)
-        return self.trained("every", every, how.best_epochs, _figures(how, asked))
+        _, how, chosen = self._network(data, asked, numbers, self.params["epochs"], FIRST_RUN)
+        return self.trained("every", every, chosen, _figures(how, asked, chosen))
 
-    def trained(self, name: str, nights: Sequence[Staged], epochs: int, figures: dict[str, float]) -> Fit:
-        """Trained on these nights, without asking anything."""
+    def trained(self, name: str, nights: Sequence[Staged], chosen: dict[str, Any], figures: dict[str, float]) -> Fit:
+        """Trained on these nights for the epochs chosen, without asking anything."""
         numbers = Numbers.of(nights, self.params["least"])
         data = training(self.folder / name, nights, numbers, self.params["repeats"])
-        weights, _ = self._network(data, None, numbers, epochs, 1.0)
-        return self._fit(weights, epochs, data, figures)
+        weights, _, _ = self._network(data, None, numbers, chosen["epochs"], 1.0)
+        return self._fit(weights, chosen, data, figures)
 
-    def _fit(self, weights: dict[str, np.ndarray], epochs: int, data: Staged, figures: dict[str, float]) -> Fit:
-        return Fit(self.params | {"chosen": {"epochs": epochs}}, [], figures | {"training_lists": float(data.rows)}, weights)
+    def _fit(self, weights: dict[str, np.ndarray], chosen: dict[str, Any], data: Staged, figures: dict[str, float]) -> Fit:
+        return Fit(self.params | {"chosen": chosen}, [], figures | {"training_lists": float(data.rows)}, weights)
 
     def _network(
         self, data: Staged, asked: Staged | None, numbers: Numbers, epochs: int, share: float,
-    ) -> tuple[dict[str, np.ndarray], Trained]:
-        """Arrays of a trained network, and how it went; `share` of the time left is its own."""
+    ) -> tuple[dict[str, np.ndarray], Trained, dict[str, Any]]:
+        """Arrays of a trained network, how it went, and what `asked` chose; `share` of the time left is its own."""
         torch.manual_seed(self.params["seed"])
         net = make_network(self.name, self.params, len(numbers.met))
+        net.prepare({name: torch.from_numpy(values.copy()) for name, values in read_columns(data, data.fields, SEEN_BEFORE).items()})
         settings = {
             "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"],
             "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
         if self.until is not None:
             left_s = max(share * (self.until - time.monotonic()), 1.0)
             settings |= {"max_minutes": left_s / 60, "epochs": _affordable(net, data, TrainConfig(**settings), SPARE * left_s)}
-        how = train(net, data, asked, TrainConfig(**settings), self.folder / f"run-{data.folder.name}", check_hashes=False)
+        config = TrainConfig(**settings)
+        how = train(net, data, asked, config, self.folder / f"run-{data.folder.name}", check_hashes=False)
         log.info("%s: %d items, %.1f epochs, %.0f s, %.0f %% waiting, %s, %s", self.name, len(numbers.met), how.epochs, how.seconds,
                  100 * how.waiting_share, how.why, json.dumps([round(h["metrics"].get("ndcg@10", 0), 4) for h in how.history]))
-        return arrays_of(net) | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how
+        chosen: dict[str, Any] = {}
+        if asked is not None:
+            chosen["epochs"] = how.best_epochs
+            if net.probabilities:
+                reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
+                chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
+        return arrays_of(net) | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how, chosen
 
 
 def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float) -> int:
@@ -174,5 +184,6 @@ def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float
     return int(np.clip(seconds // epoch_s, 1, config.epochs))
 
 
-def _figures(how: Trained, asked: Staged) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in how.metrics.items()} | {"lists": float(asked.rows)}
+def _figures(how: Trained, asked: Staged, chosen: dict[str, Any]) -> dict[str, float]:
+    figures = {name: round(value, 6) for name, value in how.metrics.items()} | {"lists": float(asked.rows)}
+    return figures | {name: value for name, value in chosen.get("threshold", {}).items() if name != "at"}

@@ -48,7 +48,9 @@ def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[s
         bench = _Bench(nights, folder, every, Frame.of(nights.params, every))
         if nights.whole:
             return bench.chosen()
-        return bench.trained(params["ranker"], params["chosen"].get("epochs", params["epochs"]), {}, before)
+        # nothing to choose by: without a choice of somebody else the prior stays alone
+        ranker = "none" if params["ranker"] == "auto" else params["ranker"]
+        return bench.trained(ranker, params["chosen"].get("epochs", params["epochs"]), {}, before)
 
 
 @dataclass(frozen=True)

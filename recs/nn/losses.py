@@ -51,6 +51,59 @@ class _CatalogueSoftmax(torch.autograd.Function):
         return of_states * (up / ctx.n), of_table * (up / ctx.n), None, None
 
 
+def catalogue_bce(states: Tensor, table: Tensor, row: Tensor, target: Tensor, rows_at_once: int = 256) -> Tensor:
+    """Multi-label binary cross-entropy over all rows of `table` [I, D] for `states` [M, D]: y = 1 at the pairs (row, target) [N].
+
+        - sum over items of  y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))  =  sum of softplus(z)  -  sum of z at the pairs
+
+    Summed over items, mean over states: as a mean over items the few ones would drown.  Memory and gradients as in
+    `catalogue_softmax`; a pair given twice counts once.
+    """
+    return _CatalogueBCE.apply(states, table, row, target, rows_at_once)
+
+
+class _CatalogueBCE(torch.autograd.Function):
+    """d loss / d z = sigmoid(z) - y;  z = states · table."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, table: Tensor, row: Tensor, target: Tensor, rows_at_once: int) -> Tensor:
+        n = max(len(states), 1)
+        row, target = torch.stack([row, target]).unique(dim=1) if len(row) else (row, target)
+        of_states, of_table, total = torch.empty_like(states, dtype=torch.float32), torch.zeros_like(table), states.new_zeros(())
+        for lo in range(0, len(states), rows_at_once):
+            some = states[lo : lo + rows_at_once]
+            here = (row >= lo) & (row < lo + len(some))
+            z = (some @ table.T).float()
+            total = total + F.softplus(z).sum() - z[row[here] - lo, target[here]].sum()
+            z.sigmoid_()
+            z[row[here] - lo, target[here]] -= 1
+            of_states[lo : lo + len(some)] = z @ table
+            of_table += z.T @ some
+        ctx.save_for_backward(of_states.to(states.dtype), of_table)
+        ctx.n = n
+        return total / n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
+        of_states, of_table = ctx.saved_tensors
+        return of_states * (up / ctx.n), of_table * (up / ctx.n), None, None, None
+
+
+def catalogue_squares(states: Tensor, table: Tensor, row: Tensor, target: Tensor, unobserved: float) -> Tensor:
+    """Squared error over all rows of `table` [I, D] for `states` [M, D]: 1 is wanted at the pairs (row, target) [N], 0 elsewhere.
+
+        1/N · ( sum over pairs of (1 - z)^2  -  w z^2   +   w · sum over states of  state^T (table^T table) state ),   z = state · table
+
+    Implicit feedback of Hu, Koren, Volinsky (ICDM 2008) with weight `unobserved` w on what did not come true; by the Gram matrix its
+    cost does not grow with states x items (Krichene et al., ICLR 2019).
+    """
+    states, table = states.float(), table.float()
+    z = (states[row] * table[target]).sum(-1)
+    everywhere = ((states @ (table.T @ table)) * states).sum()
+    return ((1 - z).square().sum() - unobserved * z.square().sum() + unobserved * everywhere) / max(len(row), 1)
+
+
 def sampled_softmax(positive: Tensor, negatives: Tensor, log_q: Tensor, hit: Tensor, log_q_positive: Tensor | None = None) -> Tensor:
     """Cross-entropy under a softmax whose denominator is estimated from S negatives drawn with replacement from q.
 

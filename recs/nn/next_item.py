@@ -4,6 +4,7 @@
     h_type      [B, L] uint8    event types, 0 = padding
     h_ts        [B, L] int64    instants, microseconds; padding has the request's
     h_dwell     [B, L] float16  seconds spent, 0 = unknown
+    h_place     [B, L, 2] float32   latitude and longitude, NaN = none (only where the log has places)
     h_len       [B] int32       how many of the L are no padding
     request_us  [B] int64       the instant the list is used
     follow      [B, L] uint8    1: this position is trained on the item of the next one
@@ -14,7 +15,8 @@ Item numbers are the model's own, 1 … I.  An encoder is a subclass with `Confi
 the instant at which the answer of each position is used (the next event's, and the request's for the newest), so that a position is
 trained on what it will be asked.
 
-Shape suffixes: B histories, L positions, T targets, N trained (position, item) pairs, W items, I all items, D dimensions.
+Shape suffixes: B histories, L positions, T targets, M trained positions, N trained (position, item) pairs, W items, I all items,
+D dimensions.
 """
 from __future__ import annotations
 
@@ -27,10 +29,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from recs.nn.losses import catalogue_softmax, gbce, sampled_softmax
+from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
 
-EVENTS = ("h_item", "h_type", "h_ts", "h_dwell")
+EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place")
 ROWS = 64               # histories encoded together in training: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
 K = 10                  # of the metrics
@@ -46,8 +48,11 @@ class NextItemConfig(BaseModel):
     length: int = Field(50, ge=1)                   # positions; older events are not seen
     dim: int = Field(128, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)         # .2 on logs with hundreds of events per item
-    loss: Literal["auto", "softmax", "sampled", "gbce"] = "auto"    # auto: softmax, on large catalogues sampled
+    loss: Literal["auto", "softmax", "sampled", "gbce", "bce", "squares"] = "auto"     # auto: softmax, on large catalogues sampled
     negatives: int = Field(256, ge=1)               # of sampled and gbce, shared by the batch
+    calibration: float = Field(0.75, ge=0, le=1)    # t of gbce; 0: plain binary cross-entropy with negatives
+    unobserved: float = Field(0.02, gt=0, le=1)     # weight of what did not come true in squares
+    ahead: int = Field(1, ge=1)                     # a position is trained on so many of the events that follow
     temperature: float | None = Field(None, gt=0)   # None: dot products; else cosines, divided by it
     repeats: bool = True                            # False: what the history holds is ranked nowhere
 
@@ -56,6 +61,8 @@ class NextItem(nn.Module):
     """`n_items` items, numbered from 1.  Subclasses set `Config` and implement `encode`."""
 
     Config: ClassVar[type[NextItemConfig]]
+    probabilities: ClassVar[bool] = False       # the sigmoid of a score is how probable it is that the item comes
+    dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
 
     def __init__(self, n_items: int, config: NextItemConfig) -> None:
@@ -82,12 +89,19 @@ class NextItem(nn.Module):
         return found if self.config.temperature is None else F.normalize(found, dim=-1)
 
     def logits(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """[B, D], [W, D] -> [B, W]."""
+        """[M, S], [W, D] -> [M, W]."""
         return states @ vectors.T
+
+    def pair_logits(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """[N, S], [N, D] -> [N]: the same for pairs."""
+        return (states * vectors).sum(-1)
+
+    def prepare(self, batch: Batch) -> None:
+        """Before training, with some of its examples: scalers and the like are fitted here."""
 
     def state(self, batch: Batch) -> Tensor:
         """[B, D] after the newest event.  Widths are the caller's: a user's numbers must not depend on who else is in the batch."""
-        return self._scaled(self.encode(_newest(batch, min(batch["h_item"].shape[1], self.config.length)))[:, -1].float())
+        return self._scaled(self.encode(newest(batch, min(batch["h_item"].shape[1], self.config.length)))[:, -1].float())
 
     def score(self, batch: Batch) -> Tensor:
         """[B, I] float32: column c is item c + 1."""
@@ -95,21 +109,34 @@ class NextItem(nn.Module):
             return self.logits(self.state(batch), self._every_vector())
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean over all pairs of the batch: positions with `follow` and the next item, newest positions and their targets."""
-        states, wanted = [], []
+        """Mean over all pairs of the batch: positions with `follow` and what follows, newest positions and their targets."""
+        states, rows_of, wanted, met = [], [], [], 0
         for rows in batch["h_len"].argsort().split(ROWS):
             part = {name: values[rows] for name, values in batch.items()}
             width = self._width(part)
-            states_BLD, target = self.encode(_newest(part, width)), part["target"]
-            last, follow = target > 0, part["follow"][:, -width:-1].bool()
-            states += [states_BLD[:, :-1][follow], states_BLD[:, -1:].expand(-1, target.shape[1], -1)[last]]
-            wanted += [part["h_item"][:, -width:][:, 1:][follow], target[last]]
-        return self._loss_of(self._scaled(torch.cat(states)), torch.cat(wanted).long())
+            states_BLD = self.encode(newest(part, width))
+            cell, item = self._pairs(part, width)
+            used, row = cell.unique(return_inverse=True)
+            states.append(states_BLD.flatten(0, 1)[used])
+            rows_of.append(row + met)
+            wanted.append(item)
+            met += len(used)
+        return self._loss_of(self._scaled(torch.cat(states)), torch.cat(rows_of), torch.cat(wanted).long())
+
+    def _pairs(self, part: Batch, width: int) -> tuple[Tensor, Tensor]:
+        """[N] cells (history · width + position) and the items they are trained on."""
+        item, follow, target = part["h_item"][:, -width:], part["follow"][:, -width:].bool(), part["target"]
+        cells = torch.arange(item.numel(), device=item.device).view(item.shape)
+        found = [(cells[:, -1:].expand(target.shape)[target > 0], target[target > 0])]
+        for n in range(1, min(self.config.ahead, width - 1) + 1):       # `follow` says of a position that the next one is asked
+            asked = follow[:, :-n] & follow[:, n - 1 : -1] if n > 1 else follow[:, :-1]
+            found.append((cells[:, :-n][asked], item[:, n:][asked]))
+        return torch.cat([c for c, _ in found]), torch.cat([i for _, i in found])
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Ranks of `target` in the whole catalogue, as sums of metrics."""
         target, h_item = batch["target"].long(), batch["h_item"].long()
-        events = _newest(batch, self._width(batch)) | {"request_us": batch["request_us"]}
+        events = newest(batch, self._width(batch)) | {"request_us": batch["request_us"]}
         scores = self.score(events)
         if not self.config.repeats:
             known = torch.zeros(len(scores), self.n_items + 1, dtype=torch.bool, device=scores.device).scatter_(1, h_item, True)
@@ -123,17 +150,24 @@ class NextItem(nn.Module):
         ranks = torch.stack([rank(column) for column in (target - 1).clamp(min=0).T.unsqueeze(2)], dim=1)    # [B, T]
         return sums_of_ranks(ranks, (target > 0) & (ranks < K), batch["n_truth"], k=K)
 
-    def _loss_of(self, states_ND: Tensor, wanted_N: Tensor) -> Tensor:
-        loss = self.config.loss
+    def _loss_of(self, states_MS: Tensor, row_N: Tensor, wanted_N: Tensor) -> Tensor:
+        """Of pairs (position, item); `row_N` says which state is the position's."""
+        config, loss = self.config, self.config.loss
         if loss == "auto":
-            loss = "softmax" if self.n_items <= SOFTMAX_ITEMS else "sampled"
+            loss = "softmax" if self.n_items <= SOFTMAX_ITEMS and self.dot else "sampled"
+        if loss in ("softmax", "bce", "squares") and not self.dot:
+            raise ValueError(f"loss: {loss} goes over the whole catalogue, which takes scores that are state · vector; say sampled or gbce")
         if loss == "softmax":
-            return catalogue_softmax(states_ND, self._every_vector(), wanted_N - 1)
-        drawn = torch.randint(1, self.n_items + 1, (self.config.negatives,), device=wanted_N.device)
-        positive = (states_ND * self.vectors(wanted_N)).sum(-1)
-        negatives = states_ND @ self.vectors(drawn).T
+            return catalogue_softmax(states_MS[row_N], self._every_vector(), wanted_N - 1)
+        if loss == "bce":
+            return catalogue_bce(states_MS, self._every_vector(), row_N, wanted_N - 1)
+        if loss == "squares":
+            return catalogue_squares(states_MS, self._every_vector(), row_N, wanted_N - 1, config.unobserved)
+        drawn = torch.randint(1, self.n_items + 1, (config.negatives,), device=wanted_N.device)
+        positive = self.pair_logits(states_MS[row_N], self.vectors(wanted_N))
+        negatives = self.logits(states_MS, self.vectors(drawn))[row_N]
         if loss == "gbce":
-            return gbce(positive, negatives, self.n_items)
+            return gbce(positive, negatives, self.n_items, config.calibration)
         log_q = torch.full_like(drawn, -math.log(self.n_items), dtype=torch.float32)
         return sampled_softmax(positive, negatives, log_q, drawn == wanted_N.unsqueeze(1), log_q[:1].expand(len(wanted_N)))
 
@@ -148,7 +182,7 @@ class NextItem(nn.Module):
         return max(1, min(int(batch["h_len"].max()), self.config.length))
 
 
-def _newest(batch: Batch, width: int) -> dict[str, Tensor]:
+def newest(batch: Batch, width: int) -> dict[str, Tensor]:
     """The last `width` events of what there is of EVENTS, and `ask_us`."""
     found = {name: batch[name][:, -width:] for name in EVENTS if name in batch}
     if "h_ts" in found and "request_us" in batch:

@@ -10,11 +10,10 @@ from torch import Tensor
 from recs.models import MODELS
 from recs.models.sequence import SequenceModel
 from recs.models.sequence_network import network_class
-from recs.nn.next_item import NextItem
+from recs.nn.next_item import EVENTS, NextItem
 
 NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
-READS_TIME = {"gru4rec": False, "hstu": True, "sasrec": False, "tisasrec": True}
-READS_REQUEST = {"gru4rec": False, "hstu": True, "sasrec": False, "tisasrec": False}
+ORDER_ONLY, GAPS_ONLY = {"gru4rec", "sasrec"}, {"tisasrec"}     # the others read when the list is used, too
 
 
 def network(name: str, **other: object) -> NextItem:
@@ -32,11 +31,13 @@ def batch(rows: int = 6) -> dict[str, Tensor]:
     columns = walks(rows, seed=5)
     there = columns["h_item"] > 0
     columns["h_ts"] = np.where(there, columns["h_ts"], columns["request_us"][:, None])
+    columns["h_type"] = (there * (1 + columns["h_item"] % 3)).astype(np.uint8)
+    columns["h_dwell"] = (there * (columns["h_item"] % 5) * 20).astype(np.float16)
     return {name: torch.from_numpy(a) for name, a in columns.items()}
 
 
 def events(b: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {"h_item": b["h_item"], "h_ts": b["h_ts"], "ask_us": torch.cat([b["h_ts"][:, 1:], b["request_us"].unsqueeze(1)], 1)}
+    return {n: b[n] for n in EVENTS if n in b} | {"ask_us": torch.cat([b["h_ts"][:, 1:], b["request_us"].unsqueeze(1)], 1)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +55,7 @@ def test_padding_changes_nothing(name: str):
     model, b = network(name), batch()
     short = int(b["h_len"].argmin())
     n = int(b["h_len"][short])
-    alone = {name: b[name][short:short + 1, -n:] for name in ("h_item", "h_ts")} | {"request_us": b["request_us"][short:short + 1]}
+    alone = {name: b[name][short:short + 1, -n:] for name in EVENTS if name in b} | {"request_us": b["request_us"][short:short + 1]}
     torch.testing.assert_close(model.score(alone)[0], model.score(b)[short], rtol=1e-3, atol=1e-4)
 
 
@@ -76,8 +77,8 @@ def test_time_says_something_where_it_is_read(name: str):
     otherwise = b | {"h_ts": b["request_us"][:, None] - gaps.flip(1).cumsum(1).flip(1)}
     later = b | {"request_us": b["request_us"] + 30 * 86_400_000_000}
     plain = model.score(b)
-    assert torch.equal(plain, model.score(otherwise)) is not READS_TIME[name]
-    assert torch.equal(plain, model.score(later)) is not READS_REQUEST[name]
+    assert torch.equal(plain, model.score(otherwise)) is (name in ORDER_ONLY)
+    assert torch.equal(plain, model.score(later)) is (name in ORDER_ONLY | GAPS_ONLY)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled", "gbce"])

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from recs.nn.next_item import Batch, NextItem, NextItemConfig
+from recs.nn.recurrent import over_history
 
 
 class GRU4RecConfig(NextItemConfig):
@@ -41,15 +41,5 @@ class GRU4Rec(NextItem):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        n = h_item.shape[1]
         x = F.dropout(self.item(h_item) * math.sqrt(self.config.dim), self.config.dropout, self.training)
-        # the network starts at the first event, not at the padding before it: rows are turned until the padding stands behind
-        padding = (h_item == 0).sum(dim=1, keepdim=True)
-        place = torch.arange(n, device=h_item.device)
-        turned = _rows(x, (place + padding) % n)
-        states = self.gru(turned)[0]
-        return F.dropout(self.norm(_rows(states, (place - padding) % n)), self.config.dropout, self.training)
-
-
-def _rows(x_BLD: Tensor, place_BL: Tensor) -> Tensor:
-    return x_BLD.gather(1, place_BL.unsqueeze(-1).expand(-1, -1, x_BLD.shape[-1]))
+        return F.dropout(self.norm(over_history(self.gru, x, h_item)), self.config.dropout, self.training)
