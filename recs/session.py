@@ -75,7 +75,8 @@ def start(app: str, config: SparkConfig | None = None, **settings: str) -> Spark
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
             .config("spark.log.level", "ERROR")
-            .config("spark.driver.extraJavaOptions", f"-Duser.timezone=UTC -XX:+UseParallelGC {config.java_options}".strip())
+            # -Xss: the plan of ten ALS iterations is a deep tree to deserialise, too deep for 1 MB without Java's optimising compiler
+            .config("spark.driver.extraJavaOptions", f"-Duser.timezone=UTC -XX:+UseParallelGC -Xss4m {config.java_options}".strip())
         )
         jars_dir = config.jars_dir or os.environ.get("RECS_JARS_DIR")
         if jars_dir:

@@ -3,6 +3,7 @@
     kind                    sum                     a row j holds
     cooc, cooc:<shrink>     cooc                    n_ij / (sqrt(n_i n_j) + shrink)
     transitions             transitions             w_ji / (sum_i w_ji + 5)
+    follows:<events>:<hours>    the same        the same
     adopters[:<half-life>]  adopters:<half-life>    idf_j^2 * votes_ji
     ease:<lambda>           cooc                    EASE, dense
     ease_near:<lambda>      cooc                    EASE, the greatest weights of each row
@@ -19,7 +20,7 @@ import scipy.sparse as sp
 from . import pairs
 
 # how many arguments a kind may have
-_ARGUMENTS = {"cooc": (0, 1), "transitions": (0,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,), "als": (3,)}
+_ARGUMENTS = {"cooc": (0, 1), "transitions": (0,), "follows": (2,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,), "als": (3,)}
 COUNTS = "counts"   # whole rows of co-occurrence counts: what every EASE is solved from
 SOLVED = ("ease", "ease_near")
 
@@ -37,7 +38,9 @@ def parse_kind(kind: str) -> tuple[str, tuple[float, ...]]:
         values = (math.nan,)
     least = 0.0 if name == "cooc" else math.ulp(0.0)
     if len(values) not in _ARGUMENTS.get(name, ()) or not all(least <= v < math.inf for v in values):
-        known = "cooc[:shrink], transitions, adopters[:half-life in days], ease:lambda, ease_near:lambda, als:factors:regularisation:alpha"
+        known = (
+            "cooc[:shrink], transitions, follows:events:hours, adopters[:half-life in days], ease:lambda, ease_near:lambda, "
+            "als:factors:regularisation:alpha")
         raise KindError(f"no item table is called {kind!r}; there are {known}, with positive numbers")
     return name, values
 
@@ -62,7 +65,7 @@ class PairKinds:
         name, args = parse_kind(kind)
         if name == "adopters":
             return f"adopters:{args[0] if args else self.adopter_half_life_d!r}"
-        return "cooc" if name in SOLVED else name
+        return "cooc" if name in SOLVED else kind if name == "follows" else name
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -82,7 +85,7 @@ class PairKinds:
             return sums
         if name == "cooc":
             weights = pairs.cosine(sums, first_row, self.users_met, *args)
-        elif name == "transitions":
+        elif name in ("transitions", "follows"):
             weights = pairs.next_item_shares(sums)
         else:
             weights = pairs.adopter_votes(sums, first_row, self.idf)

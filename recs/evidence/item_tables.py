@@ -29,6 +29,8 @@ log((users + 1) / (n_i + 1)):
     cooc, cooc:<shrink>  cosine of co-occurrence: n_ij / (sqrt(n_i n_j) + shrink), shrink 0 unless told
     transitions     j -> i are consecutive events of a user, less than `transition_gap` apart, i != j: w_ji / (sum_i w_ji + 5),
                     w_ji = sum 2^(-age of the later event / `transition_half_life_d`)
+    follows:<events>:<hours>        the same of events at most so many events and less than so many hours apart, each over its distance:
+                    what else belongs to a visit
     adopters, adopters:<half-life in days>      votes of recent adopters: idf_j^2 * sum over users v of [v knows j] *
                     2^(-age of v's latest meeting of i / half-life) / sqrt(1 + sum over what v knows of idf^2).  Summed over the items j
                     a user knows it is the sum over others of (idf profile of the user . that of v, normalised) * how freshly v met i:

@@ -6,6 +6,7 @@ The rows of the story, for one part of the users:
     newest items        a(Tue) b(Mon) c(Wed)                    each item once, at its latest meeting; at most `max_items`
     cooc                a-b, a-c, b-c (and a-a, b-b, c-c) += 1  users who know both
     transitions         a->b, b->a, a->c += 2^(-age / half-life)
+    follows:2:72        a->b, b->a, a->c, and two events apart, within 72 hours, half as much: b->c
     adopters            j->i += 2^(-age of i / half-life) / norm(ann)     for every item j that ann knows and i she met lately
 
 Parts are added, each row is normalised and keeps its best neighbours.  **The sums are integers**: a count, or a weight rounded to
@@ -25,7 +26,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 QUANTUM = 2.0**-30          # weights are stored as multiples of it
 PAIRS_PER_CHUNK = 1 << 22   # pairs of items multiplied at a time: 50 MB
 TRANSITION_SHRINK = 5.0     # a row of transitions with less weight than this is mostly doubt
@@ -112,7 +114,7 @@ def newest_items(meetings: Meetings, max_items: int) -> tuple[np.ndarray, np.nda
 
 
 def pair_sums(meetings: Meetings, rules: PairRules, sums: Iterable[str]) -> dict[str, sp.csr_matrix]:
-    """The sums of these users by name (`cooc`, `transitions`, `adopters:<half-life in days>`), each [I, I] int64.
+    """The sums of these users by name, each [I, I] int64: `cooc`, `transitions`, `follows:<events>:<hours>`, `adopters:<days>`.
 
     Row = item the user has, column = item it speaks for.  `cooc` has its diagonal (users who know the item), the others not.
     """
@@ -127,7 +129,10 @@ def pair_sums(meetings: Meetings, rules: PairRules, sums: Iterable[str]) -> dict
         if name == "cooc":
             out[name] = (knows.T @ knows).tocsr()
         elif name == "transitions":
-            out[name] = _transitions(meetings, rules)
+            out[name] = _follows(meetings, rules, 1, rules.transition_gap_us)
+        elif name.startswith("follows:"):
+            events, hours = map(float, name.split(":")[1:])
+            out[name] = _follows(meetings, rules, int(events), int(hours * HOUR_US))
         else:
             weight = _votes(user, column, ts, rules, float(name.split(":")[1]), shape[0])
             met_lately = sp.csr_matrix((weight[weight > 0], (user[weight > 0], column[weight > 0])), shape=shape)
@@ -145,15 +150,18 @@ def _votes(user: np.ndarray, column: np.ndarray, ts: np.ndarray, rules: PairRule
     return np.rint(np.exp2(-age_d / half_life_d) / norm[user] / QUANTUM).astype(np.int64)
 
 
-def _transitions(meetings: Meetings, rules: PairRules) -> sp.csr_matrix:
-    """Consecutive events of a user, less than the gap apart, on two different items; the age is that of the later one."""
+def _follows(meetings: Meetings, rules: PairRules, events: int, gap_us: int) -> sp.csr_matrix:
+    """Pairs of a user's events at most `events` apart and less than the gap, on two different items: 2^(-age of the later) / distance."""
     user, column, ts = meetings.user, rules.column_of(meetings.item), meetings.ts
-    follows = (user[1:] == user[:-1]) & (ts[1:] - ts[:-1] < rules.transition_gap_us) & (column[1:] != column[:-1])
-    follows &= (column[1:] >= 0) & (column[:-1] >= 0)
-    age_d = np.maximum(rules.cut_us - ts[1:][follows], 0) / DAY_US
-    weight = np.rint(np.exp2(-age_d / rules.transition_half_life_d) / QUANTUM).astype(np.int64)
-    pairs = (column[:-1][follows], column[1:][follows])
-    return sp.coo_matrix((weight, pairs), shape=(rules.n_items, rules.n_items)).tocsr()
+    found = sp.csr_matrix((rules.n_items, rules.n_items), dtype=np.int64)
+    for apart in range(1, events + 1):
+        then, now = slice(None, -apart), slice(apart, None)
+        follows = (user[now] == user[then]) & (ts[now] - ts[then] < gap_us) & (column[now] != column[then])
+        follows &= (column[now] >= 0) & (column[then] >= 0)
+        age_d = np.maximum(rules.cut_us - ts[now][follows], 0) / DAY_US
+        weight = np.rint(np.exp2(-age_d / rules.transition_half_life_d) / apart / QUANTUM).astype(np.int64)
+        found = found + sp.coo_matrix((weight, (column[then][follows], column[now][follows])), shape=found.shape).tocsr()
+    return found
 
 
 def _without_diagonal(m: sp.csr_matrix) -> sp.csr_matrix:
@@ -180,7 +188,7 @@ def cosine(counts: sp.csr_matrix, first_row: int, users_met: np.ndarray, shrink:
 
 
 def next_item_shares(sums: sp.csr_matrix) -> sp.csr_matrix:
-    """Rows of `transitions`: weight / (weight of the row + TRANSITION_SHRINK)."""
+    """Rows of `transitions` and `follows`: weight / (weight of the row + TRANSITION_SHRINK)."""
     weight = sums.data * QUANTUM
     totals = _row_sums(sums) * QUANTUM
     row = np.repeat(np.arange(sums.shape[0]), np.diff(sums.indptr))

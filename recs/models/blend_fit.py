@@ -45,6 +45,7 @@ def components(setting: Setting) -> tuple[str, ...]:
     popular = [f"popular@{s}" for s in ("decay_6h", "decay_12h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")]
     return (
         *popular, "new", *own, f"{close}@all", f"{close}@14d", f"{close}@0.1d", "adopters@all", "transitions@2e", "transitions@0.05d",
+        "follows:4:3@0.05d",
     )
 
 
@@ -62,7 +63,7 @@ def starts(setting: Setting) -> list[Weights]:
     """Plain mixtures to start from: all alike, own items first, what is new, neighbours."""
     def source(name: str) -> str:
         first = name.partition("@")[0].partition(":")[0]
-        return "near" if first in ("ease_near", "cooc") else first
+        return {"ease_near": "near", "cooc": "near", "follows": "transitions"}.get(first, first)
 
     return [{name: start[source(name)] for name in components(setting) if start[source(name)]} for start in _STARTS]
 

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -65,9 +66,7 @@ def examples_of(params: dict[str, Any], setting: Setting, replay: Replay, folder
     shape = Shape(recipe, params["prior"], params["candidates"], params["length"])
     found = replay.write(partial(examples, shape), folder / shape.key, recipe.kinds)
     drawn = {n: found[n] for n in newest_first if n in found}
-    held = newest_first[: max(1, min(setting.judged_nights, len(newest_first) // 2), round(len(newest_first) * VALIDATION_SHARE))]
-    first_held_us = min(replay.cuts_us[n] for n in held)
-    early = [n for n in drawn if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
+    held, early = _held_out(setting, replay, newest_first, drawn)
     whole: dict[int, Staged] = {}
     if not params["chosen"] and sum(drawn[n].rows for n in early) >= LEAST_LISTS:
         shape = Shape(recipe, params["prior"], params["all_candidates"], params["length"], training=False)
@@ -77,6 +76,18 @@ def examples_of(params: dict[str, Any], setting: Setting, replay: Replay, folder
     each = next((s.row_bytes for s in drawn.values()), 0)
     log.info("examples: %d of %d nights, %d bytes each, %.0f s", nights.rows, len(drawn), each, time.monotonic() - began)
     return nights
+
+
+def _held_out(setting: Setting, replay: Replay, newest_first: list[int], drawn: Collection[int]) -> tuple[list[int], list[int]]:
+    """The nights held out and those trained on before them: fewer are held out where long horizons would leave less than that to train."""
+    most = max(1, min(setting.judged_nights, len(newest_first) // 2), round(len(newest_first) * VALIDATION_SHARE))
+    for n in range(most, 0, -1):
+        held = newest_first[:n]
+        first_held_us = min(replay.cuts_us[n] for n in held)
+        early = [n for n in drawn if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
+        if len(early) >= n:
+            break
+    return held, early
 
 
 def _prior(params: dict[str, Any], setting: Setting, latest: Replay) -> tuple[dict[str, float], Path | None]:

@@ -14,7 +14,7 @@ from recs.evidence.pairs import QUANTUM, Meetings, PairRules
 
 CUT = 100 * DAY
 HALF_LIFE = 3.0
-SUMS = ("cooc", "transitions", "adopters:3.0")
+SUMS = ("cooc", "transitions", "follows:2:72", "adopters:3.0")
 
 # vocabulary integers: a = 4, b = 0, c = 2, x = 3 (an item without a column); columns a 0, b 1, c 2
 A, B, C, X = 4, 0, 2, 3
@@ -41,7 +41,7 @@ def rules(max_items: int = 10) -> PairRules:
 
 def by_hand(users: list[list[tuple[int, int]]], r: PairRules) -> dict[str, np.ndarray]:
     """The definition, one user and one pair at a time, without rounding."""
-    cooc, transitions, adopters = np.zeros((3, 3, 3))
+    cooc, transitions, follows, adopters = np.zeros((4, 3, 3))
     for events in users:
         last = {}
         for item, ts in events:
@@ -58,7 +58,11 @@ def by_hand(users: list[list[tuple[int, int]]], r: PairRules) -> dict[str, np.nd
             j, i = COLUMNS[j], COLUMNS[i]
             if j >= 0 and i >= 0 and i != j and t1 - t0 < r.transition_gap_us:
                 transitions[j, i] += 2 ** (-(CUT - t1) / DAY / r.transition_half_life_d)
-    return {"cooc": cooc, "transitions": transitions, "adopters:3.0": adopters}
+        for place, (i, t1) in enumerate(events):
+            for apart, (j, t0) in enumerate(reversed(events[max(0, place - 2) : place]), start=1):
+                if COLUMNS[j] >= 0 and COLUMNS[i] >= 0 and i != j and t1 - t0 < 3 * DAY:
+                    follows[COLUMNS[j], COLUMNS[i]] += 2 ** (-(CUT - t1) / DAY / r.transition_half_life_d) / apart
+    return {"cooc": cooc, "transitions": transitions, "follows:2:72": follows, "adopters:3.0": adopters}
 
 
 def test_sums_are_what_the_definition_says():
@@ -101,7 +105,7 @@ def test_only_the_newest_distinct_items_of_a_user_form_pairs():
 
 def test_no_events_no_pairs():
     for users in ([], [[]], [[(X, 5)]]):
-        assert [m.nnz for m in pairs.pair_sums(meetings(users), rules(), SUMS).values()] == [0, 0, 0]
+        assert [m.nnz for m in pairs.pair_sums(meetings(users), rules(), SUMS).values()] == [0, 0, 0, 0]
     none = replace(rules(), columns=np.empty(0, np.int32), idf=np.empty(0))
     assert pairs.pair_sums(meetings(USERS), none, ["cooc"])["cooc"].shape == (0, 0)
 

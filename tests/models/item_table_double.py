@@ -87,6 +87,13 @@ def _neighbours(kind: str, user: np.ndarray, item: np.ndarray, ts: np.ndarray, c
         w = 2.0 ** (-(cut - ts[1:]) / (120 * DAY)) * follows
         m = sp.csr_matrix((w, (item[:-1], item[1:])), shape=(n, n)).toarray()
         m = m / (m.sum(1, keepdims=True) + 5)
+    elif kind.startswith("follows"):
+        events, hours = map(float, kind.split(":")[1:])
+        m = np.zeros((n, n))
+        for apart in range(1, int(events) + 1):
+            follows = (user[apart:] == user[:-apart]) & (ts[apart:] - ts[:-apart] < hours * HOUR) & (item[apart:] != item[:-apart])
+            np.add.at(m, (item[:-apart], item[apart:]), 2.0 ** (-(cut - ts[apart:]) / (120 * DAY)) * follows / apart)
+        m = m / (m.sum(1, keepdims=True) + 5)
     else:
         idf = np.log((x.shape[0] + 1) / np.maximum(np.diag(gram), 1))
         p = x.toarray() * idf
