@@ -33,6 +33,6 @@ lint: setup
 	.venv/bin/ruff check .
 
 lock:            ## write requirements.lock anew from pyproject.toml
-	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
+	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra lm --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
 
 .PHONY: help setup nightly test test-slow package lint lock

@@ -35,6 +35,7 @@ STAGES = (
     ("item-hours", "item_hours", "Stages", "Count items by hour."),
     ("sequences", "sequences", "Stages", "Build one history per user."),
     ("item-tables", "item_tables", "Stages", "Build item statistics and neighbours as of a cut."),
+    ("text-vectors", "text_vectors", "Stages", "Have a language model read the catalogue's texts."),
     ("build-examples", "build_examples", "Stages", "Stage the examples that models learn from."),
     ("train", "train", "Stages", "Fit models on earlier nights."),
     ("recommend", "recommend", "Stages", "Score users and stage their lists."),

@@ -1,6 +1,6 @@
 """Build item statistics and neighbours as of a cut: the files that every model reads.
 
-reads   item_hours, sequences, item_vocabulary, items
+reads   item_hours, sequences, item_vocabulary, items, text_vectors
 writes  a folder per cut: ROOT/item_tables/<cut>-batch<highest batch>, or --out
 
     recs item-tables --root warehouse --cut 2024-03-31T00:00:00Z
@@ -23,9 +23,11 @@ from recs.clock import from_micros, micros, parse_instant
 from recs.config import Config
 from recs.etl.item_tables import Sources, build_at_cuts
 from recs.etl.news import State
+from recs.etl.text_vectors import Texts
+from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ItemTables
 from recs.jobs._cli import RunRecord, _typed, load, parser, run_job
-from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, ITEMS, SEQUENCES
+from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, ITEMS, SEQUENCES, TEXT_VECTORS
 from recs.session import start
 from recs.tables import Lake, TableError, lease
 
@@ -84,9 +86,11 @@ def run_many(
     vocabulary = lake.read(ITEM_VOCABULARY).where(f"batch_id <= {state.max_batch}")
     items = known_rows(lake.read(ITEMS), "item_id", state.max_batch)
     codes = {name: t.code for name, t in config.log.events.event_types.items()}
-    sources = Sources(derived.read(ITEM_HOURS), derived.read(SEQUENCES), vocabulary, items if config.log.items else None, codes)
+    texts = Texts(items, lake.read(TEXT_VECTORS), config.text) if config.text and config.log.items else None
+    sources = Sources(derived.read(ITEM_HOURS), derived.read(SEQUENCES), vocabulary, items if config.log.items else None, codes, texts)
+    facts = {"text": config.text.model_dump(mode="json")} if texts and TEXT in (kinds := set(kinds)) else {}
     return build_at_cuts(
-        sources, outs, kinds, config.item_tables, as_of_us=state.as_of_us, max_batch=state.max_batch,
+        sources, outs, kinds, config.item_tables, **facts, as_of_us=state.as_of_us, max_batch=state.max_batch,
         max_events=config.sequences.max_events, session_gap_s=config.sessions.gap.total_seconds(),
     )
 

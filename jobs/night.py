@@ -22,7 +22,7 @@ from recs.clock import Night, parse_date, parse_instant, parse_zone
 from recs.config import Config, ConfigError
 from recs.etl.news import State
 from recs.generate import GenerateConfig, generate, make_config
-from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend
+from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend, text_vectors
 from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
 from recs.judge import champions
 from recs.report.night import summary
@@ -40,6 +40,9 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> D
     source = _source(lake, config, args, night, steps)
     with steps("ingest") as counts:
         counts.update(ingest.run(spark, lake, config, *source, now=args.now).counts())
+    if config.text and config.log.items:
+        with steps("text_vectors") as counts:
+            counts.update(text_vectors.run(spark, lake, config))
     attempt = nights.plan(lake, night, config.lists.name, config_hash=config.hash, code_version=code_version(), refresh=args.refresh)
     derived = derive.bring(lake, config, attempt.night.as_of, attempt.max_batch, steps)
     with steps("train") as counts:

@@ -201,6 +201,15 @@ class ItemTableConfig(_Strict):
     als_iterations: int = Field(10, ge=1)
 
 
+class TextConfig(_Strict):
+    """What models read of the catalogue's texts; without it they read none."""
+
+    model: str = "hashed"                           # folder or hub name of a `transformers` model; hashed: words alone, no download
+    fields: Annotated[list[Literal["title", "description", "category", "brand"]], Field(min_length=1)] = ["title", "category", "brand"]
+    max_tokens: int = Field(64, ge=4, le=512)       # the rest of a text is not read
+    offline: bool = True                            # False: a model that is no folder here is asked for at the hub
+
+
 class FitConfig(_Strict):
     """How parameters of simple models are fitted on earlier nights."""
 
@@ -313,6 +322,7 @@ class Config(_Strict):
     sessions: SessionConfig = SessionConfig()
     sequences: SequenceConfig = SequenceConfig()
     item_tables: ItemTableConfig = ItemTableConfig()
+    text: TextConfig | None = None
     fit: FitConfig = FitConfig()
     models: Annotated[list[str], Field(min_length=1)] = ["popularity", "recent_popularity", "blend"]    # in the contest; who wins reigns
     promotion: PromotionConfig = PromotionConfig()

@@ -58,6 +58,18 @@ ITEM_VOCABULARY = Table(
     key=("item_id",),
 )
 
+# A function of model and text alone: rows are appended when a text is new, and never change.
+TEXT_VECTORS = Table(
+    name="text_vectors",
+    doc="One text of the catalogue as a language model reads it",
+    columns=(
+        Column("model", "string", "the model, its folder or hub name and how many tokens it reads: `text` of the configuration"),
+        Column("text_hash", "string", "SHA-256 of the text, hex"),
+        Column("vector", "array<float>", "the vector, of unit length; zeros for a text without a word"),
+    ),
+    key=("model", "text_hash"),
+)
+
 # A person's decision; rows are appended by `recs block` and never rewritten.
 BLOCKS = Table(
     name="blocks",

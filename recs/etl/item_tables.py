@@ -5,6 +5,7 @@
     sequences before the cut    -> sums over pairs of items     recs/etl/item_pairs.py, on the executors
     sums                        -> neighbours, EASE             packed by the driver, one block of rows at a time
     sequences before the cut    -> ALS factors                  Spark's own
+    items, text_vectors         -> vectors of texts             as the catalogue said at the cut
 
 The driver holds one row per item (a million items: 200 MB) and, for EASE only, one dense items x items matrix; users and events
 stay on the executors, and so do blocks of pairs until the driver takes them, a partition at a time.  The folder is the driver's own:
@@ -32,12 +33,13 @@ from pyspark.sql import functions as F
 from recs.clock import micros
 from recs.config import ItemTableConfig
 from recs.evidence import pairs
-from recs.evidence.item_kinds import COUNTS, PairKinds, is_solved, parse_kind
+from recs.evidence.item_kinds import COUNTS, TEXT, PairKinds, is_solved, parse_kind
 from recs.evidence.item_tables import ItemTables, write_manifest
 
 from . import item_pairs
 from .als import als_factors
 from .item_statistics import known_items
+from .text_vectors import Texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +64,7 @@ class Sources:
     vocabulary: DataFrame
     items: DataFrame | None
     event_types: Mapping[str, int]      # name -> code: their shares become `stat.type_<code>`
+    texts: Texts | None = None          # what models read of the catalogue's texts
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,11 @@ def _left_out(n_items: int, kinds: Iterable[str], config: ItemTableConfig) -> di
     return {k: too_many for k in kinds if is_solved(k) and n_items > config.ease_max_items}
 
 
+def _left_out_of(sources: Sources, kinds: Iterable[str]) -> dict[str, str]:
+    """The kinds that the log has nothing for, and why."""
+    return {TEXT: "no texts: the configuration has no `text`, or the log no catalogue"} if TEXT in kinds and sources.texts is None else {}
+
+
 def _rounds(builds: Sequence[Build], kinds: Iterable[str]) -> Iterator[list[Build]]:
     """Builds whose pairs are summed in the same jobs: of one set of kinds, few enough for the driver's disk and the tasks' memory."""
     solved = any(map(is_solved, kinds))
@@ -212,11 +220,13 @@ def _rounds(builds: Sequence[Build], kinds: Iterable[str]) -> Iterator[list[Buil
         yield waiting
 
 
-def _write_kinds(builds: Sequence[Build], histories: DataFrame, kinds: tuple[str, ...], config: ItemTableConfig) -> None:
+def _write_kinds(
+    builds: Sequence[Build], sources: Sources, histories: DataFrame, kinds: tuple[str, ...], config: ItemTableConfig,
+) -> None:
     """Write the arrays of every kind that the size of the catalogue allows."""
     for solvable in (True, False):
         mine = [b for b in builds if (b.n_items <= config.ease_max_items) is solvable]
-        of_pairs = tuple(k for k in kinds if not k.startswith("als:") and (solvable or not is_solved(k)))
+        of_pairs = tuple(k for k in kinds if k != TEXT and not k.startswith("als:") and (solvable or not is_solved(k)))
         for together in _rounds(mine, of_pairs) if of_pairs else ():
             write_pairs(together, histories, of_pairs, config)
     for build in builds:
@@ -224,6 +234,9 @@ def _write_kinds(builds: Sequence[Build], histories: DataFrame, kinds: tuple[str
             mine = histories.where(F.col("cut_us") == build.cut_us)
             factors = als_factors(mine, build.items["item_index"], build.n_pairs, kind, config.als_iterations)
             np.save(build.folder / f"{kind}.dense.npy", factors)
+    if TEXT in kinds:
+        for build in builds:
+            np.save(build.folder / f"{TEXT}.dense.npy", sources.texts.at(build.cut_us, build.items["item_id"]))
 
 
 def build_at_cuts(
@@ -266,11 +279,11 @@ def _build(sources: Sources, identities: Mapping[Path, dict[str, Any]], kinds: t
         builds = begin(sources, histories, by_cut, config)
         for build in builds:
             write_items(build)
-        _write_kinds(builds, histories, kinds, config)
+        _write_kinds(builds, sources, histories, tuple(k for k in kinds if k not in _left_out_of(sources, kinds)), config)
         facts = {b.cut_us: b for b in builds}
         for out, identity in identities.items():
             build = facts[identity["cut_us"]]
-            left_out = _left_out(build.n_items, kinds, config)
+            left_out = _left_out(build.n_items, kinds, config) | _left_out_of(sources, kinds)
             for kind, why in left_out.items():
                 log.warning("item tables without %s: %s", kind, why)
             made = [k for k in kinds if k not in left_out]

@@ -8,6 +8,7 @@
     ease:<lambda>           cooc                    EASE, dense
     ease_near:<lambda>      cooc                    EASE, the greatest weights of each row
     als:<f>:<reg>:<alpha>   -                       item factors, dense
+    text                    -                       vectors of the items' texts, dense
 """
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ import scipy.sparse as sp
 from . import pairs
 
 # how many arguments a kind may have
-_ARGUMENTS = {"cooc": (0, 1), "transitions": (0,), "follows": (2,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,), "als": (3,)}
+_ARGUMENTS = {
+    "cooc": (0, 1), "transitions": (0,), "follows": (2,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,), "als": (3,), "text": (0,)}
 COUNTS = "counts"   # whole rows of co-occurrence counts: what every EASE is solved from
 SOLVED = ("ease", "ease_near")
+TEXT = "text"
 
 
 class KindError(ValueError):
@@ -40,7 +43,7 @@ def parse_kind(kind: str) -> tuple[str, tuple[float, ...]]:
     if len(values) not in _ARGUMENTS.get(name, ()) or not all(least <= v < math.inf for v in values):
         known = (
             "cooc[:shrink], transitions, follows:events:hours, adopters[:half-life in days], ease:lambda, ease_near:lambda, "
-            "als:factors:regularisation:alpha")
+            "als:factors:regularisation:alpha, text")
         raise KindError(f"no item table is called {kind!r}; there are {known}, with positive numbers")
     return name, values
 

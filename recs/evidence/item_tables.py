@@ -37,6 +37,7 @@ log((users + 1) / (n_i + 1)):
                     the votes of similar users, up to the user's own norm.  His own events are in it, as everybody's.
     ease:<lambda>   EASE (Steck, WWW 2019, arXiv 1905.03375), dense; only up to `ease_max_items`, else named in `left_out`
     ease_near:<lambda>  the same, the greatest weights of each row only: sparse, and a fiftieth of the bytes
+    text            vectors [I, S] float16 of what the catalogue said of each item at the cut (schemas: text_vectors), dense; 0 = nothing
     als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; recs/etl/als.py), dense; 0 = no history
 
 The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs,

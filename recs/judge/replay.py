@@ -73,7 +73,8 @@ def setting_of(config: Config, n_items: int) -> Setting:
     horizon_us = config.fit.horizon // timedelta(microseconds=1)
     places = config.log.items is not None and {"lat", "lon"} <= config.log.items.columns.keys()
     return Setting(
-        repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places)
+        repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places,
+        texts=config.text is not None and config.log.items is not None)
 
 
 def one_target(item_index: str) -> list[Column]:
@@ -234,7 +235,7 @@ class Exams:
                  list(self.plan.rules.blocked)]
         out = {}
         for night, asked in self._asked.items():
-            facts = [asked, rules, ItemTables(self.plan.tables[night].folder).digest(kinds)]
+            facts = [asked, rules, self.tables(night).digest(kinds)]
             out[night] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         return out
 
@@ -242,6 +243,10 @@ class Exams:
     def cuts_us(self) -> tuple[int, ...]:
         """Knowledge cut of each night, by its number."""
         return tuple(ItemTables(artifact.folder).cut_us for artifact in self.plan.tables)
+
+    def tables(self, night: int) -> ItemTables:
+        """The item tables of a night, on the driver."""
+        return ItemTables(self.plan.tables[night].folder)
 
     def only(self, nights: Collection[int]) -> Exams:
         """Some of the nights."""

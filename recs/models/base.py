@@ -40,6 +40,7 @@ class Setting:
     judged_nights: int = 2  # the latest nights, by which models are compared
     horizon_us: int = 86_400_000_000    # what is listed should come true within this time after the request
     places: bool = False    # do items have places?
+    texts: bool = False     # are there vectors of the items' texts?
 
 
 @dataclass(frozen=True)

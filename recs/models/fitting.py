@@ -83,6 +83,9 @@ class Replay(Protocol):
     def only(self, nights: Collection[int]) -> Replay:
         """Some of the nights."""
 
+    def tables(self, night: int) -> ItemTables:
+        """The item tables of a night, here."""
+
     def contents(self, kinds: Collection[str] | None = None) -> dict[int, str]:
         """By night: a hash of all that its questions are made of; of kinds of item tables these only (None: all)."""
 

@@ -7,7 +7,8 @@
 Every module of recs/nn/zoo that no model has of its own is a model of its name (docs/add_a_model.md).  Trained on earlier nights by
 recs/models/sequence_fit.py.
 
-    an item never met in training           the mean score of the items met least: it is as unknown as they are
+    an item never met in training           what its text says, where the model reads texts (`text`, on where the catalogue has them);
+                                            else the mean score of the items met least: it is as unknown as they are
     a user without an event known here      popular items
     a model without weights                 popular items for everybody (nothing to learn from yet)
 
@@ -19,12 +20,12 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Collection
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from recs.evidence.histories import Histories
+from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ItemTables
 from recs.evidence.profiles import event_weights, own_event, speaking_event
 from recs.nn import zoo
@@ -40,12 +41,16 @@ class SequenceModel(Model):
 
     trains = light = True
 
+    def __init__(self, params: dict[str, Any], weights: dict[str, np.ndarray] | None = None) -> None:
+        super().__init__(params, weights)
+        self._at_hand: tuple[str, Any] | None = None
+
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of TrainConfig."""
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
-            "repeats": setting.repeats, "network": {}, "train": {}, "chosen": {},
+            "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
         }]
 
     @classmethod
@@ -62,13 +67,13 @@ class SequenceModel(Model):
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> frozenset[str]:
-        return frozenset()
+        return frozenset({TEXT} if params["text"] else ())
 
     def scorer(self, histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Scorer:
         popular = popularity_of(tables, "users_all")
         if not self.weights:
             return lambda lo, hi: np.broadcast_to(popular[lo:hi], (len(histories), hi - lo))
-        network, index = self._network, np.asarray(tables.array("item_index"))
+        network, index = self._network(tables), np.asarray(tables.array("item_index"))
         read = network.read(newest_events(histories, request_us, self.params["length"]))
 
         def score(lo: int, hi: int) -> np.ndarray:
@@ -83,19 +88,21 @@ class SequenceModel(Model):
         if not self.weights:
             code = np.where(mine >= 0, REASONS.index("repeat"), REASONS.index("popular"))
             return Reasons(code.astype(np.int8), mine)
-        index = np.asarray(tables.array("item_index"))
+        network, index = self._network(tables), np.asarray(tables.array("item_index"))
         alike = speaking_event(
-            histories, weights, tables, columns, lambda have, listed: self._network.likeness(index[have], index[listed]))
+            histories, weights, tables, columns, lambda have, listed: network.likeness(index[have], index[listed]))
         event = np.where(mine >= 0, mine, alike)
-        known = self._network.known(newest_events(histories, request_us, self.params["length"]))
+        known = network.known(newest_events(histories, request_us, self.params["length"]))
         code = np.where(event >= 0, REASONS.index("neighbour"), np.where(known[:, None], REASONS.index("taste"), REASONS.index("popular")))
         return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), event)
 
-    @cached_property
-    def _network(self) -> Any:
+    def _network(self, tables: ItemTables) -> Any:
+        """The network, with the items of these tables; the latest is kept."""
         from .sequence_network import Network
 
-        return Network(self.name, self.params, self.weights)
+        if self._at_hand is None or self._at_hand[0] != tables.version:
+            self._at_hand = tables.version, Network(self.name, self.params, self.weights, tables)
+        return self._at_hand[1]
 
 
 def sequence_models(taken: Collection[str]) -> list[type[SequenceModel]]:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recs.evidence.item_kinds import TEXT
 from recs.nn import thresholds
 from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
@@ -66,7 +67,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         log.info("%s: %d examples of %d nights", name, rows, len(nights))
         if rows < LEAST_EXAMPLES:
             return Fit(params, [], {"training_lists": float(rows)})
-        bench = _Bench(name, params, replay.until, Path(folder))
+        bench = _Bench(name, params, replay.until, Path(folder), *texts(params, replay, newest_first[0]))
         every = [by_night[n] for n in nights]
         if params["chosen"]:
             with known(replay, shape, None, shared) as present:
@@ -110,6 +111,8 @@ class _Bench:
     params: dict[str, Any]
     until: float | None
     folder: Path
+    text_of: np.ndarray     # [V] row of `text` of each vocabulary integer, -1 = nothing is said of the item
+    text: np.ndarray        # [., S] float16
 
     def by_users(self, nights: Sequence[Staged]) -> Fit:
         """The weights that order best what followed for some users, whose targets are not trained."""
@@ -144,7 +147,9 @@ class _Bench:
     ) -> tuple[dict[str, np.ndarray], Trained, dict[str, Any]]:
         """Arrays of a trained network, how it went, and what `asked` chose; `share` of the time left is its own."""
         torch.manual_seed(self.params["seed"])
-        net = make_network(self.name, self.params, len(numbers.met))
+        net = make_network(self.name, self.params, len(numbers.met), self.text.shape[1])
+        if self.text.shape[1]:
+            net.item.said[1:] = torch.from_numpy(self._said(np.flatnonzero(numbers.number)))
         net.prepare({name: torch.from_numpy(values.copy()) for name, values in read_columns(data, data.fields, SEEN_BEFORE).items()})
         settings = {
             "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"],
@@ -163,6 +168,22 @@ class _Bench:
                 reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
                 chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
         return arrays_of(net) | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how, chosen
+
+    def _said(self, integers: np.ndarray) -> np.ndarray:
+        """[N, S] of vocabulary integers; zeros where nothing is said."""
+        row = np.where(integers < len(self.text_of), self.text_of[np.minimum(integers, len(self.text_of) - 1)], -1)
+        return np.where(row[:, None] >= 0, self.text[np.maximum(row, 0)], np.float16(0))
+
+
+def texts(params: dict[str, Any], replay: Replay, night: int) -> tuple[np.ndarray, np.ndarray]:
+    """[V] rows and [., S] float16: vectors of what the night's catalogue says of items, by vocabulary integer; S = 0 where none is read."""
+    if not params["text"] or TEXT not in replay.tables(night).kinds:
+        return np.empty(0, np.int64), np.empty((0, 0), np.float16)
+    tables = replay.tables(night)
+    index = np.asarray(tables.array("item_index"))
+    row = np.full(int(index.max(initial=-1)) + 1, -1)
+    row[index] = np.arange(len(index))
+    return row, np.asarray(tables.dense(TEXT))
 
 
 def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float) -> int:

@@ -3,6 +3,8 @@
 The bits of a matrix product depend on its shape, so the shapes depend on the user alone: histories are cut to a multiple of `WIDTH`
 events, users of one width go `ROWS` at a time through one thread, and what is missing is filled up with empty rows.
 
+An item that came after training is scored like any other where a text speaks for it; one without has the mean score of the items met least.
+
 Shapes: U users, L events, W items of a block, R items met least, D dimensions.
 """
 from __future__ import annotations
@@ -17,12 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from recs.evidence.item_kinds import TEXT
+from recs.evidence.item_tables import ArtifactError, ItemTables
 from recs.nn.next_item import NextItem
 
 from .network_arrays import state_of
 
 WIDTH, ROWS = 16, 16
 NUMBER, RAREST = "number", "rarest"
+SAID = "item.said"      # the network's copy of the items' texts
 EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_there")
 
 
@@ -35,10 +40,10 @@ def network_class(name: str) -> type[NextItem]:
     return own[0]
 
 
-def make_network(name: str, params: dict[str, Any], n_items: int) -> NextItem:
-    """The network of these parameters, untrained."""
+def make_network(name: str, params: dict[str, Any], n_items: int, said: int = 0) -> NextItem:
+    """The network of these parameters, untrained; `said`: width of the vectors of what is said of items."""
     cls = network_class(name)
-    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **params["network"]}))
+    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], "said": said, **params["network"]}))
 
 
 def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,10 +80,23 @@ class Read:
 class Network:
     """The network with its weights (`network.*`, `number`, `rarest` of the model's arrays)."""
 
-    def __init__(self, name: str, params: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+    def __init__(self, name: str, params: dict[str, Any], weights: dict[str, np.ndarray], tables: ItemTables | None = None) -> None:
+        """`tables`: where items that came after training stand; those of which something is said there get numbers, too."""
         self.number, self.rarest = weights[NUMBER], torch.from_numpy(weights[RAREST].astype(np.int64))
-        self.net = make_network(name, params, int(self.number.max(initial=0)))
-        self.net.load_state_dict(state_of(weights))
+        state, n_items = state_of(weights), int(self.number.max(initial=0))
+        said = state["item.said"].shape[1] if SAID in state else 0
+        self.net = make_network(name, params, n_items, said)
+        self.net.load_state_dict(state)
+        if said and tables is not None and TEXT in tables.kinds:
+            index, vectors = np.asarray(tables.array("item_index")), tables.dense(TEXT)
+            if vectors.shape[1] != said:
+                raise ArtifactError(f"{tables.path}: texts of {vectors.shape[1]} numbers, the model learned from {said}: train it again")
+            new = np.flatnonzero((numbers_of(index, self.number) == 0) & np.asarray(vectors).any(axis=1))
+            if len(new):
+                state = _with_rows(state, self.net.rows_for_new(len(new)) | {SAID: torch.from_numpy(np.array(vectors[new], np.float16))})
+                self.net = make_network(name, params, n_items + len(new), said)
+                self.net.load_state_dict(state)
+                self.number = _numbered_on(self.number, index[new], n_items)
         self.net.eval()
 
     def known(self, newest: dict[str, np.ndarray]) -> np.ndarray:
@@ -116,8 +134,19 @@ class Network:
     def likeness(self, have: np.ndarray, listed: np.ndarray) -> np.ndarray:
         """[H, W] cosine of the vectors of items by their vocabulary integers; 0 where one has none."""
         with one_thread():
-            a, b = (_unit(self.net.item.weight.detach().numpy()[numbers_of(integers, self.number)]) for integers in (have, listed))
+            a, b = (_unit(self.net.item(torch.from_numpy(numbers_of(integers, self.number))).numpy()) for integers in (have, listed))
         return a @ b.T
+
+
+def _with_rows(state: dict[str, torch.Tensor], new: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([values, new[name].detach().to(values.dtype)]) if name in new else values for name, values in state.items()}
+
+
+def _numbered_on(number: np.ndarray, integers: np.ndarray, n_items: int) -> np.ndarray:
+    """[V] numbers, with those of some more vocabulary integers after the n_items there are."""
+    out = np.pad(number, (0, max(0, int(integers.max()) + 1 - len(number))))
+    out[integers] = n_items + 1 + np.arange(len(integers))
+    return out
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

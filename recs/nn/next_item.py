@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from recs.nn.items import ItemVectors
 from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
 
@@ -54,6 +55,7 @@ class NextItemConfig(BaseModel):
     unobserved: float = Field(0.02, gt=0, le=1)     # weight of what did not come true in squares
     ahead: int = Field(1, ge=1)                     # a position is trained on so many of the events that follow
     temperature: float | None = Field(None, gt=0)   # None: dot products; else cosines, divided by it
+    said: int = Field(0, ge=0)                      # width of the texts' vectors, 0 = none; the fit knows it
     repeats: bool = True                            # False: what the history holds is ranked nowhere
 
 
@@ -68,7 +70,7 @@ class NextItem(nn.Module):
     def __init__(self, n_items: int, config: NextItemConfig) -> None:
         super().__init__()
         self.n_items, self.config = n_items, config
-        self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.item = ItemVectors(n_items, config.dim, config.said)
 
     def start(self) -> None:
         """First weights: small normal ones, as in the transformers this descends from; to be called when all layers are there."""
@@ -77,7 +79,7 @@ class NextItem(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.item.weight[0])
+        self.item.start()
 
     def encode(self, batch: Batch) -> Tensor:
         """States [B, L, D] of all positions, each of the events up to it; L may be less than `length` (positions count from the newest)."""
@@ -95,6 +97,10 @@ class NextItem(nn.Module):
     def pair_logits(self, states: Tensor, vectors: Tensor) -> Tensor:
         """[N, S], [N, D] -> [N]: the same for pairs."""
         return (states * vectors).sum(-1)
+
+    def rows_for_new(self, n: int) -> dict[str, Tensor]:
+        """What stands in tensors with a row per item (item.weight, …) for n items that came after training."""
+        return {"item.weight": self.item.weight.new_zeros(n, self.config.dim)}
 
     def prepare(self, batch: Batch) -> None:
         """Before training, with some of its examples: scalers and the like are fitted here."""

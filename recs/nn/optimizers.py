@@ -10,6 +10,7 @@ import math
 import torch
 from torch import nn
 
+from recs.nn.items import ItemVectors
 from recs.nn.settings import TrainConfig
 
 
@@ -25,7 +26,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 def decay_groups(model: nn.Module, embeddings: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(with, without) weight decay; each parameter once, in the order of `named_parameters`."""
-    tables = {id(p) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag, ItemVectors))}
     decayed, rest = [], []
     for p in model.parameters():
         if p.requires_grad:

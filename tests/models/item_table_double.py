@@ -9,6 +9,12 @@ import scipy.sparse as sp
 
 from recs.clock import DAY, HOUR
 from recs.evidence.item_tables import FOREVER_US, HALF_LIVES, WINDOWS, ItemTables, write_manifest
+from recs.nn.text import encode
+
+
+def said_of(item: int) -> str:
+    """What the catalogue says: one of six themes, and a name."""
+    return f"theme{item % 6} name{item}"
 
 
 def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = ()) -> ItemTables:
@@ -22,7 +28,9 @@ def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...
         "item_index": index, "available_from": np.zeros(n, np.int64), "available_until": np.full(n, FOREVER_US),
         "category": np.full(n, -1, np.int32), **_ids(index), **_statistics(seen.assign(i=i), cut_us, n),
     }
-    for kind in kinds:
+    if "text" in kinds:
+        arrays["text.dense"] = encode("hashed", [said_of(i) for i in index]).astype(np.float16)
+    for kind in (k for k in kinds if k != "text"):
         arrays |= _neighbours(kind, seen.user.to_numpy(), i, seen.ts.to_numpy(), cut_us, n)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)

@@ -13,6 +13,7 @@ from item_table_double import build
 
 from recs.clock import DAY
 from recs.evidence.histories import Histories
+from recs.evidence.item_tables import ItemTables
 from recs.models.fitting import Question
 from recs.nn.staged import MANIFEST, Staged, open_staged, write_staged
 from recs.serve.rules import FOR_EVER, Forbidden, Rules
@@ -42,6 +43,9 @@ class LocalReplay:
 
     def only(self, nights: Collection[int]) -> LocalReplay:
         return replace(self, questions={n: self.questions[n] for n in nights if n in self.questions})
+
+    def tables(self, night: int) -> ItemTables:
+        return self.questions[night].tables
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         return sum(ask(q) for q in self.questions.values()) / self.n_lists

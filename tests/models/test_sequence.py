@@ -71,7 +71,7 @@ def test_staged_and_served_histories_have_the_same_scores(nights, fitted):
     import torch
 
     model = make(name, fit.params, fit.weights)
-    network = model._network
+    network = model._network(q.tables)
     events = numbered(newest_events(q.histories, q.request_us, QUICK["length"]), network.number)
     with torch.inference_mode():
         trained = network.net.score({name: torch.from_numpy(values) for name, values in events.items()}).numpy()
@@ -205,7 +205,7 @@ def test_what_happened_since_the_last_question_is_learned(nights):
     for histories, learned in ((None, False), (late, True)):
         some.histories = histories
         fit = MODELS["sasrec"].fit_with(Setting(), some, dict(QUICK))
-        network = make("sasrec", fit.params, fit.weights)._network
+        network = make("sasrec", fit.params, fit.weights)._network(tonight.tables)
         known = new < len(network.number) and network.number[new] > 0
         assert bool(known) is learned
     said = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.arange(ITEMS))

@@ -148,6 +148,11 @@ class InterestDynamics(NextItem):
         found = super().vectors(numbers)
         return torch.cat([found, self.item_place[numbers]], dim=-1) if self.config.places else found
 
+    def rows_for_new(self, n: int) -> dict[str, Tensor]:
+        """Where a new item is is not known here."""
+        places = {"item_place": self.item_place.new_full((n, 2), math.nan)} if self.config.places else {}
+        return super().rows_for_new(n) | places
+
     def logits(self, states: Tensor, vectors: Tensor) -> Tensor:
         """[M, S], [W, D] -> [M, W]."""
         return torch.cat([self._said(states.unsqueeze(1), some.unsqueeze(0)) for some in vectors.split(ITEMS_AT_ONCE)], dim=1)

@@ -102,6 +102,10 @@ class TransformerLSTM(NextItem):
             for half_life in self.half_life.exp()
         ]
 
+    def rows_for_new(self, n: int) -> dict[str, Tensor]:
+        """An item that is new tonight is as probable as the typical one."""
+        return super().rows_for_new(n) | {"bias.weight": self.bias.weight[1:].median().expand(n, 1)}
+
     def vectors(self, numbers: Tensor) -> Tensor:
         """[W, D + 1]: the item's vector and its bias."""
         return torch.cat([super().vectors(numbers), self.bias(numbers)], dim=-1)

@@ -1,0 +1,61 @@
+"""Vectors of items: what was learned of the item itself, and what is said of it (a text's vector), through a linear map.
+
+    number      0 padding   1 … I items of training   I + 1 … items that came later and of which something is said
+    own         0           learned                   0: nothing is known yet
+    said        0           of_said · text            of_said · text
+
+In training the item's own vector is left out now and then, so that what is said must carry, too: an item that first appears tonight has
+nothing else.
+
+Shapes: I items, D dimensions, S of what is said.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FORGET = 0.25       # share of items whose own vector a training step does without, where something is said of them
+
+
+class ItemVectors(nn.Module):
+    """Numbers […] -> vectors […, D]; `said`: S, 0 = nothing is said of any item."""
+
+    def __init__(self, n_items: int, dim: int, said: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_items + 1, dim))
+        if said:
+            self.register_buffer("said", torch.zeros(n_items + 1, said, dtype=torch.float16))
+            self.of_said = nn.Linear(said, dim)
+
+    @property
+    def is_said(self) -> bool:
+        """Is something said of items?"""
+        return hasattr(self, "of_said")
+
+    def start(self) -> None:
+        """First weights; what is said has unit length, and speaks as loudly as an item's own vector."""
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.weight[0])
+        if self.is_said:
+            nn.init.normal_(self.of_said.weight, std=0.02)
+            nn.init.zeros_(self.of_said.bias)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """[…] -> […, D]."""
+        numbers = numbers.long()
+        own = F.embedding(numbers, self.weight, padding_idx=0)
+        if not self.is_said:
+            return own
+        said = self.said[numbers].float()
+        there = said.any(-1, keepdim=True)
+        if self.training:
+            own = own * ((torch.rand(numbers.shape, device=own.device) >= FORGET).unsqueeze(-1) | ~there)
+        return own + self.of_said(said) * there
+
+    def spoken(self, numbers: Tensor) -> Tensor:
+        """[…] -> […, D]: what is said of items and nothing else; their own vectors where nothing is said of any."""
+        if not self.is_said:
+            return self.forward(numbers)
+        said = self.said[numbers.long()].float()
+        return self.of_said(said) * said.any(-1, keepdim=True)

@@ -1,0 +1,123 @@
+"""Texts as vectors: any `transformers` encoder or causal model by folder or hub name, or hashed words where there is none.
+
+    hashed          words and their three-letter parts, each with a fixed random direction: no download, any language that has spaces
+    /models/minilm  a folder or a hub name: mean of the last states of an encoder, the last token's state of a causal model
+
+A text's vector depends on nothing but the text and the model: every text is padded to `max_tokens`, `ROWS` texts go together, one thread.
+
+Shapes: N texts, T tokens, D dimensions.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+HASHED = "hashed"
+WIDTH, BUCKETS = 256, 1 << 18
+ROWS = 32
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+
+class TextError(ValueError):
+    """A language model that cannot be had; the message names it and the remedy."""
+
+
+def encode(model: str, texts: Sequence[str], max_tokens: int = 64, offline: bool = True) -> np.ndarray:
+    """[N, D] float32, unit length; a text without a word is a row of zeros."""
+    if model == HASHED:
+        return np.stack([_hashed(text) for text in texts]) if len(texts) else np.zeros((0, WIDTH), np.float32)
+    return _Encoder.of(model, max_tokens, offline).encode(texts)
+
+
+def _hashed(text: str) -> np.ndarray:
+    out = np.zeros(WIDTH, np.float32)
+    for word in _WORD.findall(text.casefold()):
+        parts = [word, *(f"<{word}>"[i : i + 3] for i in range(len(word)))]
+        out += _direction(parts[0]) + sum(_direction(p) for p in parts[1:]) / len(parts)
+    return out / max(np.linalg.norm(out), 1e-9)
+
+
+@lru_cache(BUCKETS)
+def _direction(part: str) -> np.ndarray:
+    seed = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+    return np.random.default_rng(seed).standard_normal(WIDTH).astype(np.float32) / WIDTH**0.5
+
+
+class _Encoder:
+    """A `transformers` model at work."""
+
+    def __init__(self, name: str, max_tokens: int, offline: bool) -> None:
+        if offline:
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        try:
+            from transformers import AutoModel, AutoTokenizer
+        except ImportError as e:
+            raise TextError(f"{name}: language models need the extra `lm`: pip install 'recs[lm]' (or name the encoder {HASHED!r})") from e
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
+            self.model = AutoModel.from_pretrained(name, local_files_only=offline).eval()
+            self.causal = is_causal(self.model)
+        except (OSError, ValueError) as e:
+            where = "no such folder here, and the hub is not asked (text.offline)" if offline else "neither a folder here nor on the hub"
+            raise TextError(f"{name}: {where}; give the folder that holds config.json, the weights and the tokenizer ({e})") from e
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
+        self.max_tokens = max_tokens
+
+    @classmethod
+    @lru_cache(2)
+    def of(cls, name: str, max_tokens: int, offline: bool) -> _Encoder:
+        """Loaded once per process."""
+        return cls(name, max_tokens, offline)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """[N, D] float32."""
+        import torch
+
+        threads, found = torch.get_num_threads(), []
+        torch.set_num_threads(1)        # a Spark task has one core, and threads change the bits of a sum
+        try:
+            with torch.inference_mode():
+                for lo in range(0, len(texts), ROWS):
+                    some = [*texts[lo : lo + ROWS]]
+                    found.append(self._states([*some, *[""] * (ROWS - len(some))])[: len(some)])
+        finally:
+            torch.set_num_threads(threads)
+        vectors = np.concatenate(found) if found else np.zeros((0, self.model.config.hidden_size), np.float32)
+        empty = np.array([not _WORD.search(text) for text in texts], bool)
+        vectors[empty] = 0
+        return vectors
+
+    def _states(self, texts: list[str]) -> np.ndarray:
+        import torch.nn.functional as F
+
+        tokens = self.tokenizer(
+            texts, padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt", padding_side="right")
+        states = self.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+        return F.normalize(pooled(states, tokens["attention_mask"], self.causal), dim=-1).float().numpy()
+
+
+def pooled(states: Any, mask: Any, causal: bool) -> Any:
+    """[N, T, D] states -> [N, D]: the mean of the real tokens, or of a causal model the last one, which alone has read all."""
+    if causal:
+        last = (mask.sum(1) - 1).clamp(min=0)
+        return states[range(len(states)), last]
+    share = mask.unsqueeze(-1).to(states.dtype)
+    return (states * share).sum(1) / share.sum(1).clamp(min=1)
+
+
+def is_causal(model: Any) -> bool:
+    """Does a token of it see only those before?  Asked of the model: its first state must not change with what follows."""
+    import torch
+
+    size = model.config.vocab_size
+    a, b = torch.tensor([[1 % size, 2 % size]]), torch.tensor([[1 % size, 3 % size]])
+    with torch.inference_mode():
+        first, other = (model(input_ids=x).last_hidden_state[:, 0] for x in (a, b))
+    return bool(torch.allclose(first, other, atol=1e-5))
