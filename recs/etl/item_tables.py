@@ -102,9 +102,7 @@ def _begun(cut_us: int, known: pd.DataFrame, met: pd.DataFrame, folder: Path) ->
 def write_items(build: Build) -> None:
     """Ids, availability, category codes and statistics as arrays."""
     items, folder = build.items, build.folder
-    ids = [i.encode() for i in items["item_id"]]
-    np.save(folder / "item_ids.bytes.npy", np.frombuffer(b"".join(ids), np.uint8))
-    np.save(folder / "item_ids.ends.npy", np.cumsum([len(i) for i in ids], dtype=np.int64))
+    _write_strings(folder, "item_ids", items["item_id"])
     np.save(folder / "item_index.npy", items["item_index"].to_numpy(np.int32))
     for name in ("available_from", "available_until"):
         np.save(folder / f"{name}.npy", items[name].to_numpy(np.int64))
@@ -114,6 +112,12 @@ def write_items(build: Build) -> None:
     (folder / "categories.json").write_text(json.dumps(names, ensure_ascii=False))
     for name in items.columns.difference(_NOT_STATISTICS):
         np.save(folder / f"stat.{name}.npy", items[name].to_numpy(np.float32))
+
+
+def _write_strings(folder: Path, name: str, strings: Iterable[str]) -> None:
+    encoded = [s.encode() for s in strings]
+    np.save(folder / f"{name}.bytes.npy", np.frombuffer(b"".join(encoded), np.uint8))
+    np.save(folder / f"{name}.ends.npy", np.cumsum([len(s) for s in encoded], dtype=np.int64))
 
 
 def write_pairs(builds: Sequence[Build], histories: DataFrame, kinds: tuple[str, ...], config: ItemTableConfig) -> None:
@@ -236,7 +240,9 @@ def _write_kinds(
             np.save(build.folder / f"{kind}.dense.npy", factors)
     if TEXT in kinds:
         for build in builds:
-            np.save(build.folder / f"{TEXT}.dense.npy", sources.texts.at(build.cut_us, build.items["item_id"]))
+            vectors, texts = sources.texts.at(build.cut_us, build.items["item_id"])
+            np.save(build.folder / f"{TEXT}.dense.npy", vectors)
+            _write_strings(build.folder, f"{TEXT}.said", texts)
 
 
 def build_at_cuts(

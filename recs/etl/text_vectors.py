@@ -67,16 +67,16 @@ class Texts:
     read: DataFrame         # TEXT_VECTORS
     config: TextConfig
 
-    def at(self, cut_us: int, item_ids: pd.Series) -> np.ndarray:
-        """[I, S] float16 of these items; zeros for those that said nothing, or nothing that has been read."""
+    def at(self, cut_us: int, item_ids: pd.Series) -> tuple[np.ndarray, list[str]]:
+        """[I, S] float16 and texts of these items; zeros and "" for those that said nothing, or nothing that has been read."""
         begun = self.items.where(F.unix_micros("valid_from") <= cut_us)
         said = begun.groupBy("item_id").agg(F.max_by(text_of(self.config), "valid_from").alias("text")).where("text IS NOT NULL")
         mine = self.read.where(F.col("model") == model_of(self.config))
-        found = said.withColumn("text_hash", F.sha2("text", 256)).join(mine, "text_hash").select("item_id", "vector")
-        row, out = {item: n for n, item in enumerate(item_ids)}, None
-        for item, vector in found.toLocalIterator():
-            if out is None:
+        found = said.withColumn("text_hash", F.sha2("text", 256)).join(mine, "text_hash").select("item_id", "text", "vector")
+        row, out, texts = {item: n for n, item in enumerate(item_ids)}, np.zeros((len(item_ids), 1), np.float16), [""] * len(item_ids)
+        for item, text, vector in found.toLocalIterator():
+            if out.shape[1] != len(vector):
                 out = np.zeros((len(row), len(vector)), np.float16)
             if item in row:
-                out[row[item]] = vector
-        return np.zeros((len(row), 1), np.float16) if out is None else out
+                out[row[item]], texts[row[item]] = vector, text
+        return out, texts

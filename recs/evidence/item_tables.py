@@ -37,7 +37,8 @@ log((users + 1) / (n_i + 1)):
                     the votes of similar users, up to the user's own norm.  His own events are in it, as everybody's.
     ease:<lambda>   EASE (Steck, WWW 2019, arXiv 1905.03375), dense; only up to `ease_max_items`, else named in `left_out`
     ease_near:<lambda>  the same, the greatest weights of each row only: sparse, and a fiftieth of the bytes
-    text            vectors [I, S] float16 of what the catalogue said of each item at the cut (schemas: text_vectors), dense; 0 = nothing
+    text            what the catalogue said of each item at the cut: vectors [I, S] float16 (schemas: text_vectors), dense, 0 = nothing; and
+                    the texts themselves, `text.said.bytes` and `.ends` as the ids
     als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; recs/etl/als.py), dense; 0 = no history
 
 The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs,
@@ -130,6 +131,14 @@ class ItemTables:
     def dense(self, kind: str) -> np.ndarray:
         """[I, ·] float32 dense table of a kind, memory-mapped."""
         return self.array(f"{kind}.dense")
+
+    def said(self, columns: np.ndarray) -> list[str]:
+        """What the catalogue said of columns [N]; the item's id where it said nothing, or the folder holds no texts."""
+        ids = self.ids(columns)
+        if "text" not in self.kinds:
+            return list(ids)
+        every = _Slices(self.array("text.said.bytes"), self.array("text.said.ends"))
+        return [every[c].decode() or item for c, item in zip(columns, ids, strict=True)]
 
     @cached_property
     def item_ids(self) -> np.ndarray:

@@ -48,9 +48,11 @@ class SequenceModel(Model):
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of TrainConfig."""
+        written = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True}
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
+            **({"written": written} if _reads_text(cls.name) else {}),
         }]
 
     @classmethod
@@ -74,7 +76,12 @@ class SequenceModel(Model):
         if not self.weights:
             return lambda lo, hi: np.broadcast_to(popular[lo:hi], (len(histories), hi - lo))
         network, index = self._network(tables), np.asarray(tables.array("item_index"))
-        read = network.read(newest_events(histories, request_us, self.params["length"]))
+        newest = newest_events(histories, request_us, self.params["length"])
+        if written := self.params.get("written"):
+            from .sequence_examples import read_history
+
+            newest["h_text"] = read_history(written, histories, request_us, tables)
+        read = network.read(newest)
 
         def score(lo: int, hi: int) -> np.ndarray:
             return np.where(read.known[:, None], network.scores(read, index[lo:hi]), popular[lo:hi])
@@ -103,6 +110,12 @@ class SequenceModel(Model):
         if self._at_hand is None or self._at_hand[0] != tables.version:
             self._at_hand = tables.version, Network(self.name, self.params, self.weights, tables)
         return self._at_hand[1]
+
+
+def _reads_text(name: str) -> bool:
+    from .sequence_network import network_class
+
+    return network_class(name).reads_text
 
 
 def sequence_models(taken: Collection[str]) -> list[type[SequenceModel]]:

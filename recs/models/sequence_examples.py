@@ -19,15 +19,19 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recs.evidence.histories import Histories
+from recs.evidence.item_tables import ItemTables
 from recs.nn.staged import Columns, Staged, StagedFile, fields_of, read_columns, write_manifest, write_part
+from recs.nn.text import encode
 
 from .examples import item_numbers, newest_events
 from .fitting import Question
 from .sequence_network import numbered, numbers_of
+from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
 HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "request_us")
@@ -40,17 +44,30 @@ class Shape:
     length: int     # L
     windows: int    # at most, of one history
     targets: int    # T
+    written: dict[str, Any] | None = None       # how histories are written out and read (see SequenceModel.grid), None: they are not
 
     @property
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
-        return hashlib.sha256(json.dumps(["sequence", self.length, self.windows, self.targets]).encode()).hexdigest()[:16]
+        facts = ["sequence", self.length, self.windows, self.targets, *([self.written] if self.written else [])]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     """The fields of the examples of one question; items by their vocabulary integer, -1 = none."""
-    who = _hashes(question.histories)
-    return _windows(shape, question.histories, np.asarray(question.request_us), who, _targets(shape, question, who), question.wanted)
+    who, request_us = _hashes(question.histories), np.asarray(question.request_us)
+    found = _windows(shape, question.histories, request_us, who, _targets(shape, question, who), question.wanted)
+    if shape.written is None:
+        return found
+    # the text is of the whole history: older windows have none
+    newest = {name: values[: len(who)] for name, values in found.items()}
+    return newest | {"h_text": read_history(shape.written, question.histories, request_us, question.tables)}
+
+
+def read_history(written_by: dict[str, Any], histories: Histories, request_us: np.ndarray, tables: ItemTables) -> np.ndarray:
+    """[U, S] float16: histories written out and read."""
+    texts = written(histories, request_us, tables, template_of(written_by["language"]), written_by["events"])
+    return encode(written_by["model"], texts, written_by["max_tokens"], written_by["offline"]).astype(np.float16)
 
 
 def known_examples(shape: Shape, before_us: int | None, histories: Histories) -> dict[str, np.ndarray]:
@@ -172,7 +189,8 @@ def _by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarr
     found = numbered({name: columns[name] for name in HISTORY}, numbers.number)
     follow = np.zeros(found["h_item"].shape, np.uint8)
     follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
-    return found | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
+    text = {"h_text": columns["h_text"]} if "h_text" in columns else {}
+    return found | text | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
 
 
 def first_meetings(h_item: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ SPARE = 0.9                 # of the time is planned with
 
 def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
-    shape = Shape(params["length"], params["windows"], params["targets"])
+    shape = Shape(params["length"], params["windows"], params["targets"], params.get("written"))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         shared = replay.scratch or Path(folder) / "examples"
@@ -96,6 +96,9 @@ def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list
 def known(replay: Replay, shape: Shape, before_us: int | None, shared: Path) -> Iterator[list[Staged]]:
     """Examples of what was known before an instant (None: at present) while the body runs; none where histories are not at hand."""
     folder = shared / f"known-{uuid.uuid4().hex}"
+    if shape.written is not None:       # nothing was asked of these histories, and a text is of a whole one
+        yield []
+        return
     try:
         found = replay.write_histories(partial(known_examples, shape, before_us), folder)
         yield [] if found is None else [found]
@@ -147,7 +150,8 @@ class _Bench:
     ) -> tuple[dict[str, np.ndarray], Trained, dict[str, Any]]:
         """Arrays of a trained network, how it went, and what `asked` chose; `share` of the time left is its own."""
         torch.manual_seed(self.params["seed"])
-        net = make_network(self.name, self.params, len(numbers.met), self.text.shape[1])
+        read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
+        net = make_network(self.name, self.params, len(numbers.met), self.text.shape[1], read)
         if self.text.shape[1]:
             net.item.said[1:] = torch.from_numpy(self._said(np.flatnonzero(numbers.number)))
         net.prepare({name: torch.from_numpy(values.copy()) for name, values in read_columns(data, data.fields, SEEN_BEFORE).items()})

@@ -27,8 +27,7 @@ from .network_arrays import state_of
 
 WIDTH, ROWS = 16, 16
 NUMBER, RAREST = "number", "rarest"
-SAID = "item.said"      # the network's copy of the items' texts
-EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_there")
+SAID, READ = "item.said", "of_text.weight"      # the network's copy of the items' texts; what reads a history's
 
 
 def network_class(name: str) -> type[NextItem]:
@@ -40,10 +39,11 @@ def network_class(name: str) -> type[NextItem]:
     return own[0]
 
 
-def make_network(name: str, params: dict[str, Any], n_items: int, said: int = 0) -> NextItem:
-    """The network of these parameters, untrained; `said`: width of the vectors of what is said of items."""
+def make_network(name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0) -> NextItem:
+    """The network of these parameters, untrained; widths of the vectors of what is `said` of items, and of histories that are `read`."""
     cls = network_class(name)
-    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], "said": said, **params["network"]}))
+    widths = {"said": said} | ({"read": read} if cls.reads_text else {})
+    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **widths, **params["network"]}))
 
 
 def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,8 +84,9 @@ class Network:
         """`tables`: where items that came after training stand; those of which something is said there get numbers, too."""
         self.number, self.rarest = weights[NUMBER], torch.from_numpy(weights[RAREST].astype(np.int64))
         state, n_items = state_of(weights), int(self.number.max(initial=0))
-        said = state["item.said"].shape[1] if SAID in state else 0
-        self.net = make_network(name, params, n_items, said)
+        said = state[SAID].shape[1] if SAID in state else 0
+        read = state[READ].shape[1] if READ in state else 0
+        self.net = make_network(name, params, n_items, said, read)
         self.net.load_state_dict(state)
         if said and tables is not None and TEXT in tables.kinds:
             index, vectors = np.asarray(tables.array("item_index")), tables.dense(TEXT)
@@ -94,7 +95,7 @@ class Network:
             new = np.flatnonzero((numbers_of(index, self.number) == 0) & np.asarray(vectors).any(axis=1))
             if len(new):
                 state = _with_rows(state, self.net.rows_for_new(len(new)) | {SAID: torch.from_numpy(np.array(vectors[new], np.float16))})
-                self.net = make_network(name, params, n_items + len(new), said)
+                self.net = make_network(name, params, n_items + len(new), said, read)
                 self.net.load_state_dict(state)
                 self.number = _numbered_on(self.number, index[new], n_items)
         self.net.eval()
@@ -105,7 +106,7 @@ class Network:
 
     def read(self, newest: dict[str, np.ndarray]) -> Read:
         """States of histories, as recs.models.examples.newest_events gives them."""
-        events = numbered(newest, self.number)
+        events = numbered(newest, self.number) | ({"h_text": newest["h_text"]} if "h_text" in newest else {})
         known, length = events["h_len"] > 0, events["h_item"].shape[1]
         width = np.minimum(-(-events["h_len"] // WIDTH) * WIDTH, length)
         states: np.ndarray | None = None

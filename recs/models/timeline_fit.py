@@ -74,8 +74,8 @@ class _Bench:
         scores, best_epochs = {"none": data["prior"]}, self.params["epochs"]
         if self.params["ranker"] in ("network", "both", "auto"):
             arrays, how = train_network(self.frame, early, latest, self.params["epochs"], self.folder / "run-early")
-            scores["network"] = self._network_scores(arrays, latest)
-            best_epochs = how.best_epochs
+            if how.best_step:       # else it is the prior still, and trained again on all nights it would be something never asked
+                scores["network"], best_epochs = self._network_scores(arrays, latest), how.best_epochs
         if self.params["ranker"] in ("trees", "both", "auto"):
             grown = Trees(self.trees(early))
             scores["trees"] = grown.scores(*flat(data)).reshape(data["prior"].shape)
@@ -85,7 +85,7 @@ class _Bench:
         hit = (data["label"] > 0) & (data["there"] > 0)
         ceiling = float((hit.sum(axis=1) / data["n_truth"]).mean())
         log.info("held out: %s, ceiling %.4f, %d lists, %d epochs", json.dumps(found), ceiling, latest.rows, best_epochs)
-        ranker = self.params["ranker"] if self.params["ranker"] != "auto" else max(found, key=lambda r: (found[r], r == "none"))
+        ranker = self.params["ranker"] if self.params["ranker"] in found else max(found, key=lambda r: (found[r], r == "none"))
         if found[ranker] <= found["none"]:
             ranker = "none"
         figures = {f"held_out_{r}": round(v, 6) for r, v in found.items()} | {"ceiling": round(ceiling, 6), "lists": float(judged)}

@@ -4,6 +4,7 @@
     h_type      [B, L] uint8    event types, 0 = padding
     h_ts        [B, L] int64    instants, microseconds; padding has the request's
     h_dwell     [B, L] float16  seconds spent, 0 = unknown
+    h_text      [B, S] float16  the history written out, as a language model reads it (only where a model asks for it)
     h_place     [B, L, 2] float32   latitude and longitude, NaN = none (only where the log has places)
     h_len       [B] int32       how many of the L are no padding
     request_us  [B] int64       the instant the list is used
@@ -34,6 +35,7 @@ from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, 
 from recs.nn.metrics import sums_of_ranks
 
 EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place")
+OF_HISTORY = ("h_text",)
 ROWS = 64               # histories encoded together in training: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
 K = 10                  # of the metrics
@@ -63,6 +65,7 @@ class NextItem(nn.Module):
     """`n_items` items, numbered from 1.  Subclasses set `Config` and implement `encode`."""
 
     Config: ClassVar[type[NextItemConfig]]
+    reads_text: ClassVar[bool] = False          # reads `h_text`, the history written out, and nothing of the events
     probabilities: ClassVar[bool] = False       # the sigmoid of a score is how probable it is that the item comes
     dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
@@ -191,6 +194,7 @@ class NextItem(nn.Module):
 def newest(batch: Batch, width: int) -> dict[str, Tensor]:
     """The last `width` events of what there is of EVENTS, and `ask_us`."""
     found = {name: batch[name][:, -width:] for name in EVENTS if name in batch}
+    found |= {name: batch[name] for name in OF_HISTORY if name in batch}
     if "h_ts" in found and "request_us" in batch:
         found["ask_us"] = torch.cat([found["h_ts"][:, 1:], batch["request_us"].unsqueeze(1)], dim=1)
     return found

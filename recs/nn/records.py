@@ -39,10 +39,14 @@ class Trained:
     device: str
 
     @property
+    def best_step(self) -> int:
+        """The step after which the weights were best on the validation set; 0: those it began with were never beaten."""
+        return next(h["step"] for h in self.history if h["metrics"] == self.metrics)
+
+    @property
     def best_epochs(self) -> int:
-        """Epochs, at least one, after which the weights were best on the validation set."""
-        step = next(h["step"] for h in self.history if h["metrics"] == self.metrics)
-        return max(1, round(step * self.epochs / max(self.steps, 1)))
+        """The same in epochs, at least one."""
+        return max(1, round(self.best_step * self.epochs / max(self.steps, 1)))
 
     def record(self) -> dict[str, Any]:
         """For a run record."""

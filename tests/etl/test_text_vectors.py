@@ -55,7 +55,8 @@ def test_an_item_says_what_its_catalogue_said_at_the_cut(spark):
     known = items(spark, ROWS)
     read = vectors(new_texts(known, spark.createDataFrame([], TEXT_VECTORS.ddl), CONFIG), CONFIG).persist()
     texts, ids = Texts(known, read, CONFIG), pd.Series(["9", "a", "b", "c", "d", "x"])
-    then, now = texts.at(C - 60 * DAY, ids), texts.at(C, ids)
+    (then, said_then), (now, said_now) = texts.at(C - 60 * DAY, ids), texts.at(C, ids)
+    assert said_then == ["", "Red mug", "Red mug", "", "", ""] and said_now == ["", "Blue mug", "Red mug", "", "", ""]
     red, blue = encode("hashed", ["Red mug", "Blue mug"]).astype(np.float16)
     assert then.shape == (6, 256) and then.dtype == np.float16
     np.testing.assert_array_equal(then[[1, 2]], [red, red])
@@ -74,7 +75,9 @@ def test_item_tables_hold_texts_and_say_when_there_are_none(spark, tmp_path: Pat
     with_texts = built("with", Texts(known, read, CONFIG))
     assert with_texts.kinds == {"cooc", "text"} and with_texts.dense("text").shape == (with_texts.n_items, 256)
     assert set(with_texts.item_ids[np.asarray(with_texts.dense("text")).any(axis=1)]) == {"a", "b"} & set(VOCABULARY)
+    assert with_texts.said(with_texts.find(["a", "c"])) == ["Blue mug", "c"]       # an item that says nothing goes by its id
     without = built("without", None)
+    assert without.said(without.find(["a"])) == ["a"]
     assert without.kinds == {"cooc"} and "no texts" in without.manifest["left_out"]["text"]
 
 

@@ -29,7 +29,10 @@ def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...
         "category": np.full(n, -1, np.int32), **_ids(index), **_statistics(seen.assign(i=i), cut_us, n),
     }
     if "text" in kinds:
-        arrays["text.dense"] = encode("hashed", [said_of(i) for i in index]).astype(np.float16)
+        texts = [said_of(i) for i in index]
+        arrays["text.dense"] = encode("hashed", texts).astype(np.float16)
+        arrays["text.said.bytes"] = np.frombuffer("".join(texts).encode(), np.uint8)
+        arrays["text.said.ends"] = np.cumsum([len(t.encode()) for t in texts])
     for kind in (k for k in kinds if k != "text"):
         arrays |= _neighbours(kind, seen.user.to_numpy(), i, seen.ts.to_numpy(), cut_us, n)
     for name, array in arrays.items():

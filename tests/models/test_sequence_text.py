@@ -65,7 +65,8 @@ def test_an_item_that_came_after_training_reaches_the_users_of_its_theme(nights,
     for item in NEW:
         ahead = places(model, q, item)
         mine, others = ahead[theme == item % THEMES], ahead[theme != item % THEMES]
-        assert np.median(mine) < 12 and np.median(others) > 15      # ten of the sixty-three items are of a theme
+        assert np.median(mine) < 12                             # ten of the sixty-three items are of a theme
+        assert (mine[:, None] < others).mean() > 0.7            # it stands higher with those it is for; by chance .5
         assert np.median(places(popular, q, item)) > 50                 # popularity puts it behind all others
 
 

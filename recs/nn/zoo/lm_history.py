@@ -1,0 +1,71 @@
+"""lm_history: the history written out, read by a language model, and crossed with what is known of an item.
+
+    X       "3 hours ago bought Lamp; 2 days ago viewed Red mug"        recs/models/written.py
+    F(X)    its vector, of a frozen `transformers` model (or hashed words)         recs/nn/text.py
+    H       logistic     σ( F(X)^T W item + b_item )                    logistic regression on all products of F(X) and the item's features
+            network      σ( tanh(P F(X)) · item + b_item )              a small network of F(X) first
+    item    own vector + W' text(item)
+
+On a plain concatenation [F(X), item] a linear H is a(F(X)) + c(item): it orders the items alike for everybody.  So the two are crossed,
+and a list over the whole catalogue stays one product.  Loss: multi-label binary cross-entropy over what came true, or squared error to 1
+and 0 (`loss: squares`).  System C of the field's texts.
+
+Shape suffixes: B histories, L positions, S numbers of F(X), D dimensions.
+"""
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from recs.nn.next_item import Batch, NextItem, NextItemConfig
+
+
+class LMHistoryConfig(NextItemConfig):
+    """What H is; `read`: S, which the fit knows."""
+
+    head: Literal["logistic", "network"] = "network"
+    read: int = Field(256, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    loss: Literal["softmax", "sampled", "gbce", "bce", "squares"] = "bce"
+
+
+class LMHistory(NextItem):
+    """`n_items` items, numbered from 1."""
+
+    Config = LMHistoryConfig
+    probabilities = True
+    reads_text = True
+
+    def __init__(self, n_items: int, config: LMHistoryConfig) -> None:
+        super().__init__(n_items, config)
+        self.of_text = nn.Linear(config.read, config.dim)
+        self.bias = nn.Embedding(n_items + 1, 1)
+        self.start()
+        nn.init.normal_(self.of_text.weight, std=1.0)       # F(X) has unit length
+        nn.init.constant_(self.bias.weight, -math.log(max(n_items, 2)) if config.loss == "bce" else 0.0)
+
+    def rows_for_new(self, n: int) -> dict[str, Tensor]:
+        """An item that is new tonight is as probable as the typical one."""
+        return super().rows_for_new(n) | {"bias.weight": self.bias.weight[1:].median().expand(n, 1)}
+
+    def encode(self, batch: Batch) -> Tensor:
+        """[B, L, D]: the text is of the whole history, so that only the newest position may be asked."""
+        said = F.dropout(self.of_text(batch["h_text"].float()), self.config.dropout, self.training)
+        state = torch.tanh(said) if self.config.head == "network" else said
+        return state.unsqueeze(1).expand(-1, batch["h_item"].shape[1], -1)
+
+    def vectors(self, numbers: Tensor) -> Tensor:
+        """[W, D + 1]: the item's vector and its bias."""
+        return torch.cat([super().vectors(numbers), self.bias(numbers)], dim=-1)
+
+    def _scaled(self, states: Tensor) -> Tensor:
+        states = super()._scaled(states)
+        return torch.cat([states, torch.ones_like(states[:, :1])], dim=-1)
+
+    def _pairs(self, part: Batch, width: int) -> tuple[Tensor, Tensor]:
+        return super()._pairs({**part, "follow": torch.zeros_like(part["follow"])}, width)
