@@ -131,7 +131,8 @@ def write_pairs(builds: Sequence[Build], histories: DataFrame, kinds: tuple[str,
         idf = pairs.inverse_frequency(met, build.n_users)
         rules[build.cut_us] = pairs.PairRules(
             build.cut_us, columns, idf, config.max_items_per_user, gap_us, config.transition_half_life_d)
-        wanted[build.cut_us] = PairKinds(kinds, config.neighbours, config.adopter_half_life_d, met, idf)
+        days = np.maximum(build.items["users_all"].to_numpy(), 1)       # the hour of the cut is not in it
+        wanted[build.cut_us] = PairKinds(kinds, config.neighbours, config.adopter_half_life_d, met, days, idf)
         plans[build.cut_us] = item_pairs.Plan.of(build.n_items, build.n_pairs)
     mine = histories.where(F.col("cut_us").isin(list(plans)))
     partial = item_pairs.partial_sums(mine, rules, next(iter(wanted.values())).sums, plans)

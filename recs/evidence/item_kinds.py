@@ -2,6 +2,7 @@
 
     kind                    sum                     a row j holds
     cooc, cooc:<shrink>     cooc                    n_ij / (sqrt(n_i n_j) + shrink)
+    together[:<shrink>]     together                the same, of days
     transitions             transitions             w_ji / (sum_i w_ji + 5)
     follows:<events>:<hours>    the same        the same
     adopters[:<half-life>]  adopters:<half-life>    idf_j^2 * votes_ji
@@ -22,7 +23,9 @@ from . import pairs
 
 # how many arguments a kind may have
 _ARGUMENTS = {
-    "cooc": (0, 1), "transitions": (0,), "follows": (2,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,), "als": (3,), "text": (0,)}
+    "cooc": (0, 1), "together": (0, 1), "transitions": (0,), "follows": (2,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,),
+    "als": (3,), "text": (0,),
+}
 COUNTS = "counts"   # whole rows of co-occurrence counts: what every EASE is solved from
 SOLVED = ("ease", "ease_near")
 TEXT = "text"
@@ -39,11 +42,11 @@ def parse_kind(kind: str) -> tuple[str, tuple[float, ...]]:
         values = tuple(float(a) for a in args)
     except ValueError:
         values = (math.nan,)
-    least = 0.0 if name == "cooc" else math.ulp(0.0)
+    least = 0.0 if name in ("cooc", "together") else math.ulp(0.0)
     if len(values) not in _ARGUMENTS.get(name, ()) or not all(least <= v < math.inf for v in values):
         known = (
-            "cooc[:shrink], transitions, follows:events:hours, adopters[:half-life in days], ease:lambda, ease_near:lambda, "
-            "als:factors:regularisation:alpha, text")
+            "cooc[:shrink], together[:shrink], transitions, follows:events:hours, adopters[:half-life in days], ease:lambda, "
+            "ease_near:lambda, als:factors:regularisation:alpha, text")
         raise KindError(f"no item table is called {kind!r}; there are {known}, with positive numbers")
     return name, values
 
@@ -61,6 +64,7 @@ class PairKinds:
     neighbours: int             # kept per row
     adopter_half_life_d: float  # of plain `adopters`
     users_met: np.ndarray       # [I] int64: users who know the item (the diagonal of `cooc`)
+    days_met: np.ndarray        # [I] int64: days of users on which they met the item (the diagonal of `together`)
     idf: np.ndarray             # [I] float64
 
     def sum_of(self, kind: str) -> str:
@@ -88,6 +92,8 @@ class PairKinds:
             return sums
         if name == "cooc":
             weights = pairs.cosine(sums, first_row, self.users_met, *args)
+        elif name == "together":
+            weights = pairs.cosine(sums, first_row, self.days_met, *args)
         elif name in ("transitions", "follows"):
             weights = pairs.next_item_shares(sums)
         else:

@@ -27,6 +27,7 @@ Neighbour kinds, by the string a model asks for (recs/evidence/item_kinds.py; at
 ascending, diagonal empty).  A user's history gives his newest `max_items_per_user` distinct items; n_i = users_met, idf_i =
 log((users + 1) / (n_i + 1)):
     cooc, cooc:<shrink>  cosine of co-occurrence: n_ij / (sqrt(n_i n_j) + shrink), shrink 0 unless told
+    together, together:<shrink>     the same of days: n_ij days (UTC) of a user with both, n_i = users_all
     transitions     j -> i are consecutive events of a user, less than `transition_gap` apart, i != j: w_ji / (sum_i w_ji + 5),
                     w_ji = sum 2^(-age of the later event / `transition_half_life_d`)
     follows:<events>:<hours>        the same of events at most so many events and less than so many hours apart, each over its distance:

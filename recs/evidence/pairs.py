@@ -5,6 +5,7 @@ The rows of the story, for one part of the users:
     events of ann       a(Mon) b(Mon) a(Tue) c(Wed)             oldest first, before the cut
     newest items        a(Tue) b(Mon) c(Wed)                    each item once, at its latest meeting; at most `max_items`
     cooc                a-b, a-c, b-c (and a-a, b-b, c-c) += 1  users who know both
+    together            a-b (and a-a, b-b, a-a, c-c) += 1       days (UTC) of a user on which he met both
     transitions         a->b, b->a, a->c += 2^(-age / half-life)
     follows:2:72        a->b, b->a, a->c, and two events apart, within 72 hours, half as much: b->c
     adopters            j->i += 2^(-age of i / half-life) / norm(ann)     for every item j that ann knows and i she met lately
@@ -114,7 +115,8 @@ def newest_items(meetings: Meetings, max_items: int) -> tuple[np.ndarray, np.nda
 
 
 def pair_sums(meetings: Meetings, rules: PairRules, sums: Iterable[str]) -> dict[str, sp.csr_matrix]:
-    """The sums of these users by name, each [I, I] int64: `cooc`, `transitions`, `follows:<events>:<hours>`, `adopters:<days>`.
+    """The sums of these users by name, each [I, I] int64: `cooc`, `transitions`, `together`, `follows:<events>:<hours>`,
+    `adopters:<days>`.
 
     Row = item the user has, column = item it speaks for.  `cooc` has its diagonal (users who know the item), the others not.
     """
@@ -128,6 +130,8 @@ def pair_sums(meetings: Meetings, rules: PairRules, sums: Iterable[str]) -> dict
     for name in sums:
         if name == "cooc":
             out[name] = (knows.T @ knows).tocsr()
+        elif name == "together":
+            out[name] = _together(meetings, rules)
         elif name == "transitions":
             out[name] = _follows(meetings, rules, 1, rules.transition_gap_us)
         elif name.startswith("follows:"):
@@ -148,6 +152,20 @@ def _votes(user: np.ndarray, column: np.ndarray, ts: np.ndarray, rules: PairRule
     norm = np.sqrt(1.0 + np.bincount(user, rules.idf[column] ** 2, minlength=n_users))
     age_d = np.maximum(rules.cut_us - ts, 0) / DAY_US
     return np.rint(np.exp2(-age_d / half_life_d) / norm[user] / QUANTUM).astype(np.int64)
+
+
+def _together(meetings: Meetings, rules: PairRules) -> sp.csr_matrix:
+    """Items of one user and one UTC day, as `cooc` counts those of one user: the newest `max_items` of each day."""
+    if not len(meetings.item):
+        return sp.csr_matrix((rules.n_items, rules.n_items), dtype=np.int64)
+    day = meetings.ts // DAY_US
+    begins = np.flatnonzero(np.concatenate([[True], (np.diff(meetings.user) != 0) | (np.diff(day) != 0)]))
+    days = Meetings(np.append(begins, len(meetings.item)), meetings.item, meetings.ts)
+    row, item, _ = newest_items(days, rules.max_items)
+    column = rules.column_of(item)
+    known = column >= 0
+    met = sp.csr_matrix((np.ones(known.sum(), np.int64), (row[known], column[known])), shape=(len(begins), rules.n_items))
+    return (met.T @ met).tocsr()
 
 
 def _follows(meetings: Meetings, rules: PairRules, events: int, gap_us: int) -> sp.csr_matrix:
@@ -179,7 +197,7 @@ def keep_entries(m: sp.csr_matrix, keep: np.ndarray) -> sp.csr_matrix:
 
 
 def cosine(counts: sp.csr_matrix, first_row: int, users_met: np.ndarray, shrink: float = 0.0) -> sp.csr_matrix:
-    """Rows first_row, first_row + 1, … of `cooc`: n_ij / (sqrt(n_i n_j) + shrink), without the diagonal."""
+    """Rows first_row, first_row + 1, … of `cooc` or `together`: n_ij / (sqrt(n_i n_j) + shrink), without the diagonal."""
     row = first_row + np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     root = np.sqrt(users_met.astype(np.float64))
     value = counts.data / (root[row] * root[counts.indices] + shrink)

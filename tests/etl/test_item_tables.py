@@ -27,7 +27,7 @@ pytestmark = pytest.mark.spark
 
 CUT = datetime(2024, 3, 31, tzinfo=UTC)
 C = micros(CUT)
-KINDS = ("cooc", "cooc:2", "transitions", "adopters", "adopters:1", "ease:5", "ease_near:5")
+KINDS = ("cooc", "cooc:2", "together", "transitions", "follows:2:72", "adopters", "adopters:1", "ease:5", "ease_near:5")
 CONFIG = ItemTableConfig(neighbours=4, max_items_per_user=6, als_iterations=2)
 # item id -> vocabulary integer; "z" is not met before the cut
 VOCABULARY = {"10": 3, "9": 0, "a": 6, "b": 1, "c": 2, "d": 4, "é": 5, "z": 7}
@@ -109,14 +109,23 @@ def tables(spark, users, tmp_path_factory) -> ItemTables:
 def dense_by_hand(users: dict[str, list[Event]], ids: list[str], config: ItemTableConfig) -> dict[str, np.ndarray]:
     """Every kind by its formula, as dense matrices without a limit on neighbours."""
     n, column = len(ids), {i: k for k, i in enumerate(ids)}
-    cooc, follows, votes, votes1 = np.zeros((4, n, n))
-    newest = []
+    cooc, together, follows, near, votes, votes1 = np.zeros((6, n, n))
+    newest, days = [], np.zeros(n)
     for events in users.values():
         last: dict[int, int] = {}
         for i, t, _ in events:
             last.pop(column[i], None)
             last[column[i]] = t
         newest.append(dict(list(last.items())[-config.max_items_per_user :]))
+        for day in {t // DAY for _, t, _ in events}:
+            here = list(dict.fromkeys(column[i] for i, t, _ in reversed(events) if t // DAY == day))
+            days[here] += 1
+            for j in here[: config.max_items_per_user]:
+                together[j, here[: config.max_items_per_user]] += 1
+        for apart in (1, 2):
+            for (j, t0, _), (i, t1, _) in zip(events, events[apart:], strict=False):
+                if i != j and t1 - t0 < 3 * DAY:
+                    near[column[j], column[i]] += 2 ** (-(C - t1) / DAY / 120) / apart
         for (j, t0, _), (i, t1, _) in zip(events, events[1:], strict=False):
             if i != j and t1 - t0 < 2 * DAY:
                 follows[column[j], column[i]] += 2 ** (-(C - t1) / DAY / 120)
@@ -132,7 +141,8 @@ def dense_by_hand(users: dict[str, list[Event]], ids: list[str], config: ItemTab
     p = np.linalg.inv(cooc + 5 * np.eye(n))
     root, off = np.sqrt(np.outer(met, met)), 1 - np.eye(n)
     return {
-        "cooc": off * cooc / root, "cooc:2": off * cooc / (root + 2), "transitions": follows / (follows.sum(1, keepdims=True) + 5),
+        "cooc": off * cooc / root, "cooc:2": off * cooc / (root + 2), "together": off * together / np.sqrt(np.outer(days, days)),
+        "follows:2:72": near / (near.sum(1, keepdims=True) + 5), "transitions": follows / (follows.sum(1, keepdims=True) + 5),
         "adopters": votes, "adopters:1": votes1, "ease:5": -off * p / np.diag(p),
     }
 

@@ -14,7 +14,7 @@ from recs.evidence.pairs import QUANTUM, Meetings, PairRules
 
 CUT = 100 * DAY
 HALF_LIFE = 3.0
-SUMS = ("cooc", "transitions", "follows:2:72", "adopters:3.0")
+SUMS = ("cooc", "together", "transitions", "follows:2:72", "adopters:3.0")
 
 # vocabulary integers: a = 4, b = 0, c = 2, x = 3 (an item without a column); columns a 0, b 1, c 2
 A, B, C, X = 4, 0, 2, 3
@@ -41,7 +41,7 @@ def rules(max_items: int = 10) -> PairRules:
 
 def by_hand(users: list[list[tuple[int, int]]], r: PairRules) -> dict[str, np.ndarray]:
     """The definition, one user and one pair at a time, without rounding."""
-    cooc, transitions, follows, adopters = np.zeros((4, 3, 3))
+    cooc, together, transitions, follows, adopters = np.zeros((5, 3, 3))
     for events in users:
         last = {}
         for item, ts in events:
@@ -54,6 +54,11 @@ def by_hand(users: list[list[tuple[int, int]]], r: PairRules) -> dict[str, np.nd
                 cooc[j, i] += 1
                 if i != j:
                     adopters[j, i] += 2 ** (-(CUT - ts) / DAY / HALF_LIFE) / norm
+        for day in {ts // DAY for _, ts in events}:
+            newest = list(dict.fromkeys(i for i, ts in reversed(events) if ts // DAY == day))[: r.max_items]
+            met = [COLUMNS[i] for i in newest if COLUMNS[i] >= 0]
+            for j in met:
+                together[j, met] += 1
         for (j, t0), (i, t1) in zip(events, events[1:], strict=False):
             j, i = COLUMNS[j], COLUMNS[i]
             if j >= 0 and i >= 0 and i != j and t1 - t0 < r.transition_gap_us:
@@ -62,7 +67,7 @@ def by_hand(users: list[list[tuple[int, int]]], r: PairRules) -> dict[str, np.nd
             for apart, (j, t0) in enumerate(reversed(events[max(0, place - 2) : place]), start=1):
                 if COLUMNS[j] >= 0 and COLUMNS[i] >= 0 and i != j and t1 - t0 < 3 * DAY:
                     follows[COLUMNS[j], COLUMNS[i]] += 2 ** (-(CUT - t1) / DAY / r.transition_half_life_d) / apart
-    return {"cooc": cooc, "transitions": transitions, "follows:2:72": follows, "adopters:3.0": adopters}
+    return {"cooc": cooc, "together": together, "transitions": transitions, "follows:2:72": follows, "adopters:3.0": adopters}
 
 
 def test_sums_are_what_the_definition_says():
@@ -70,7 +75,8 @@ def test_sums_are_what_the_definition_says():
     assert got["cooc"].toarray().tolist() == want["cooc"].tolist() == [[2, 1, 2], [1, 3, 3], [2, 3, 4]]
     for name in SUMS[1:]:
         assert got[name].dtype == np.int64
-        np.testing.assert_allclose(got[name].toarray() * QUANTUM, want[name], atol=5 * QUANTUM)
+        unit = 1 if name == "together" else QUANTUM
+        np.testing.assert_allclose(got[name].toarray() * unit, want[name], atol=5 * QUANTUM)
     assert got["transitions"].toarray()[0, 1] > 0 and got["transitions"].toarray()[1, 0] == 0   # a -> b; then a week until a
 
 
@@ -80,7 +86,7 @@ def test_sums_of_random_users_by_any_parts_and_order(monkeypatch: pytest.MonkeyP
              for n in rng.integers(0, 30, 40)]
     whole = pairs.pair_sums(meetings(users), rules(), SUMS)
     for name, want in by_hand(users, rules()).items():
-        np.testing.assert_allclose(whole[name].toarray() * (QUANTUM if name != "cooc" else 1), want, atol=40 * QUANTUM)
+        np.testing.assert_allclose(whole[name].toarray() * (1 if name in ("cooc", "together") else QUANTUM), want, atol=40 * QUANTUM)
 
     monkeypatch.setattr(pairs, "PAIRS_PER_CHUNK", 30)
     shuffled = [users[k] for k in rng.permutation(len(users))]
@@ -105,7 +111,7 @@ def test_only_the_newest_distinct_items_of_a_user_form_pairs():
 
 def test_no_events_no_pairs():
     for users in ([], [[]], [[(X, 5)]]):
-        assert [m.nnz for m in pairs.pair_sums(meetings(users), rules(), SUMS).values()] == [0, 0, 0, 0]
+        assert [m.nnz for m in pairs.pair_sums(meetings(users), rules(), SUMS).values()] == [0, 0, 0, 0, 0]
     none = replace(rules(), columns=np.empty(0, np.int32), idf=np.empty(0))
     assert pairs.pair_sums(meetings(USERS), none, ["cooc"])["cooc"].shape == (0, 0)
 

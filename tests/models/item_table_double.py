@@ -93,6 +93,13 @@ def _neighbours(kind: str, user: np.ndarray, item: np.ndarray, ts: np.ndarray, c
     elif kind.startswith("cooc"):
         m = gram / (np.outer(norm, norm) + float(kind.partition(":")[2] or 0))
         np.fill_diagonal(m, 0.0)
+    elif kind.startswith("together"):
+        row = np.unique(user.astype(np.int64) * 100_000 + ts // DAY, return_inverse=True)[1]
+        days = sp.csr_matrix((np.ones(len(row)), (row, item)), shape=(row.max() + 1, n))
+        days.data[:] = 1.0
+        m = (days.T @ days).toarray()
+        m = m / np.maximum(np.sqrt(np.outer(np.diag(m), np.diag(m))), 1)
+        np.fill_diagonal(m, 0.0)
     elif kind == "transitions":
         follows = (user[1:] == user[:-1]) & (ts[1:] - ts[:-1] <= 2 * DAY)
         w = 2.0 ** (-(cut - ts[1:]) / (120 * DAY)) * follows

@@ -50,7 +50,7 @@ class TimelineConfig(BaseModel):
 class Quantiles(nn.Module):
     """Each of F numbers as its place among K quantiles of training, -1 … 1; linear in between, so that order stays.
 
-    Numbers come in half precision, which has 65,536 of them: places are looked up, one table row per column (39 MB for 150 columns,
+    Numbers come in half precision, which has 65,536 of them: places are looked up, one table row per column (41 MB for 156 columns,
     made from the edges when first used), four times as fast as searching.
     """
 
