@@ -113,9 +113,7 @@ class SequenceModel(Model):
 
 
 def _reads_text(name: str) -> bool:
-    from .sequence_network import network_class
-
-    return network_class(name).reads_text
+    return zoo.network_class(name).reads_text
 
 
 def sequence_models(taken: Collection[str]) -> list[type[SequenceModel]]:

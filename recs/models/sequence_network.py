@@ -9,11 +9,9 @@ Shapes: U users, L events, W items of a block, R items met least, D dimensions.
 """
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,21 +20,13 @@ import torch
 from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ArtifactError, ItemTables
 from recs.nn.next_item import NextItem
+from recs.nn.zoo import network_class
 
 from .network_arrays import state_of
 
 WIDTH, ROWS = 16, 16
 NUMBER, RAREST = "number", "rarest"
 SAID, READ = "item.said", "of_text.weight"      # the network's copy of the items' texts; what reads a history's
-
-
-def network_class(name: str) -> type[NextItem]:
-    """The network that recs/nn/zoo/<name>.py defines."""
-    module = import_module(f"recs.nn.zoo.{name}")
-    own = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, NextItem) and c.__module__ == module.__name__]
-    if len(own) != 1:
-        raise TypeError(f"{module.__file__}: {len(own)} subclasses of NextItem; a file of recs/nn/zoo defines one")
-    return own[0]
 
 
 def make_network(name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0) -> NextItem:

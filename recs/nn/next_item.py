@@ -88,6 +88,11 @@ class NextItem(nn.Module):
         """States [B, L, D] of all positions, each of the events up to it; L may be less than `length` (positions count from the newest)."""
         raise NotImplementedError
 
+    @property
+    def state_width(self) -> int:
+        """Numbers of a state that `encode` gives."""
+        return self.config.dim
+
     def vectors(self, numbers: Tensor) -> Tensor:
         """[W] item numbers -> [W, D]: what a state is held against."""
         found = self.item(numbers)

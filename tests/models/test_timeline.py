@@ -10,11 +10,14 @@ from local_replay import LocalReplay, question
 
 from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
-from recs.models import load, make
+from recs.models import MODELS, load, make
 from recs.models.base import REASONS, Setting
 from recs.models.examples import Shape, examples, half
 from recs.models.fitting import Fit, SettingError
+from recs.models.sequence import SequenceModel
 from recs.models.timeline import Timeline, recipe_of
+from recs.models.timeline_network import make_network
+from recs.nn.zoo import network_class
 
 CUT = 20_000 * DAY
 QUICK = {
@@ -151,3 +154,37 @@ def test_an_unknown_switch_is_named(nights):
 
 def test_half_precision_clips():
     assert np.isfinite(half(np.array([1e9, -1e9, 1e-9]))).all()
+
+
+BORROWED = [n for n, cls in MODELS.items() if issubclass(cls, SequenceModel) and not network_class(n).reads_text]
+
+
+@pytest.mark.parametrize("name", BORROWED)
+def test_any_sequence_network_may_read_the_history(nights, fitted, name):
+    import torch
+
+    q, params = nights.questions[0], fitted.params | {"encoder": name}
+    staged = examples(Shape(recipe_of(params), params["prior"], 96, params["length"], training=False), q)
+    net = make_network(params, params["sizes"]).train()
+    net.number.copy_(torch.from_numpy(fitted.weights["network.number"]))
+    batch = {n: torch.from_numpy(values[:16]) for n, values in staged.items()}
+    torch.nn.init.normal_(net.last.weight)      # the first network says nothing beyond the prior
+    net.loss(batch).backward()
+    read = [p for n, p in net.history.named_parameters() if "weight" in n and p.grad is not None and p.grad.abs().sum() > 0]
+    assert len(read) > 3
+    with torch.inference_mode():
+        whole, without = (net.eval().score(b) for b in (batch, batch | {"h_item": torch.full_like(batch["h_item"], -1)}))
+    assert torch.isfinite(whole).all() and torch.isfinite(without).all() and not torch.equal(whole, without)
+
+
+def test_a_borrowed_reader_is_trained_and_served_with_the_same_bits(nights):
+    fixed = {**QUICK, "ranker": "network", "encoder": "interest_dynamics", "epochs": 2}
+    fit = Timeline.fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), fixed)
+    q, model = nights.questions[0], make("timeline", fit.params, fit.weights)
+    assert fit.params["ranker"] == "network" and any(n.startswith("network.history.net.") for n in fit.weights)
+    columns, scores = model.retrieve(q.histories, q.request_us, q.tables, 10)
+    for users in ([5], [4, 4, 9]):
+        part = model.retrieve(q.histories.take(np.asarray(users)), q.request_us[users], q.tables, 10)
+        assert part[0].tobytes() == columns[users].tobytes() and part[1].tobytes() == scores[users].tobytes()
+    with pytest.raises(ValueError, match="lm_history reads histories as text"):
+        make_network(fit.params | {"encoder": "lm_history"}, fit.params["sizes"])

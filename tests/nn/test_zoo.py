@@ -9,8 +9,8 @@ from torch import Tensor
 
 from recs.models import MODELS
 from recs.models.sequence import SequenceModel
-from recs.models.sequence_network import network_class
 from recs.nn.next_item import EVENTS, NextItem
+from recs.nn.zoo import network_class
 
 EVERY = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
 NAMES = [name for name in EVERY if not network_class(name).reads_text]      # tests/models/test_written.py asks the others

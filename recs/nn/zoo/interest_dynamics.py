@@ -148,6 +148,12 @@ class InterestDynamics(NextItem):
         found = super().vectors(numbers)
         return torch.cat([found, self.item_place[numbers]], dim=-1) if self.config.places else found
 
+    @property
+    def state_width(self) -> int:
+        """S."""
+        newest = self.config.attended * (self.config.dim + 1) if self.config.recommender == "attention" else 0
+        return 2 * self.config.dim + newest + 2 * self.config.places
+
     def rows_for_new(self, n: int) -> dict[str, Tensor]:
         """Where a new item is is not known here."""
         places = {"item_place": self.item_place.new_full((n, 2), math.nan)} if self.config.places else {}

@@ -27,7 +27,9 @@ from torch import Tensor, nn
 from recs.nn.attention import Block
 from recs.nn.losses import lambda_rank, listwise_softmax
 from recs.nn.metrics import ranking_sums
+from recs.nn.next_item import newest
 from recs.nn.time import AgeEncoding, ClockEncoding, RelativeTimeBias
+from recs.nn.zoo import network_class
 
 
 class TimelineConfig(BaseModel):
@@ -41,7 +43,7 @@ class TimelineConfig(BaseModel):
     layers: tuple[int, ...] = (96, 48)
     dropout: float = Field(0.1, ge=0, lt=1)
     item_dropout: float = Field(0.2, ge=0, lt=1)    # share of items read as new: the network must not lean on numbers it may not know
-    encoder: bool = True                            # read the history
+    encoder: bool | str = True                      # read the history; a name: by that network of recs/nn/zoo instead of `History`
     evidence: bool = True                           # read the evidence
     time: bool = True                               # False: the plain twin, positions instead of instants
     loss: Literal["listwise", "lambda"] = "listwise"
@@ -120,6 +122,36 @@ class History(nn.Module):
         return x[:, -1], x[:, :-1], there
 
 
+class Borrowed(nn.Module):
+    """Another network of the zoo reads the history: its states of events and request, and its item vectors."""
+
+    def __init__(self, name: str, n_items: int, length: int, config: TimelineConfig) -> None:
+        super().__init__()
+        cls = network_class(name)
+        if cls.reads_text:
+            raise ValueError(f"encoder: {name} reads histories as text, which the examples of timeline do not hold")
+        self.length = length
+        self.net = cls(n_items, cls.Config(length=length, dim=config.dim, dropout=config.dropout))
+        wide = self.net.state_width
+        self.narrow = nn.Identity() if wide == config.dim else nn.Linear(wide, config.dim)
+
+    def item(self, numbers: Tensor) -> Tensor:
+        """[…] -> […, D]."""
+        return self.net.item(numbers)
+
+    def forward(self, batch: dict[str, Tensor], items_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `History`; events whose items have no number join the padding on the left."""
+        order = (items_BL > 0).long().argsort(dim=1, stable=True)
+        moved = {name: batch[name].gather(1, order) for name in ("h_type", "h_ts", "h_dwell")}
+        items = items_BL.gather(1, order)
+        there, request_us = items > 0, batch["request_us"]
+        events = {
+            "h_item": items, "h_type": moved["h_type"] * there, "h_dwell": moved["h_dwell"] * there,
+            "h_ts": torch.where(there, moved["h_ts"], request_us.unsqueeze(1)), "request_us": request_us}
+        states = self.narrow(self.net.encode(newest(events, self.length)))
+        return states[:, -1], states, there
+
+
 class Timeline(nn.Module):
     """`n_items` numbered items among `n_vocabulary` integers, `n_types` event types, `n_evidence` columns, histories of `length` events."""
 
@@ -130,7 +162,8 @@ class Timeline(nn.Module):
         self.register_buffer("number", torch.zeros(n_vocabulary, dtype=torch.int32))     # of each vocabulary integer, 0 = none
         inputs = (n_evidence if config.evidence else 0) + (3 if config.encoder else 0) + 1
         if config.encoder:
-            self.history = History(n_items, n_types, length, config)
+            borrowed = isinstance(config.encoder, str)
+            self.history = Borrowed(config.encoder, n_items, length, config) if borrowed else History(n_items, n_types, length, config)
             self.new_item = nn.Linear(n_evidence, config.dim)       # what stands for the item of a candidate that has no number
             self.query = nn.Linear(config.dim, config.dim)
         sizes = (inputs, *config.layers)
