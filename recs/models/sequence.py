@@ -52,7 +52,8 @@ class SequenceModel(Model):
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
-            **({"written": written} if _reads_text(cls.name) else {}),
+            **({"written": written} if zoo.network_class(cls.name).reads_text else {}),
+            **({"places": setting.places} if zoo.network_class(cls.name).reads_places else {}),
         }]
 
     @classmethod
@@ -76,7 +77,7 @@ class SequenceModel(Model):
         if not self.weights:
             return lambda lo, hi: np.broadcast_to(popular[lo:hi], (len(histories), hi - lo))
         network, index = self._network(tables), np.asarray(tables.array("item_index"))
-        newest = newest_events(histories, request_us, self.params["length"])
+        newest = newest_events(histories, request_us, self.params["length"], self.params.get("places", False))
         if written := self.params.get("written"):
             from .sequence_examples import read_history
 
@@ -110,10 +111,6 @@ class SequenceModel(Model):
         if self._at_hand is None or self._at_hand[0] != tables.version:
             self._at_hand = tables.version, Network(self.name, self.params, self.weights, tables)
         return self._at_hand[1]
-
-
-def _reads_text(name: str) -> bool:
-    return zoo.network_class(name).reads_text
 
 
 def sequence_models(taken: Collection[str]) -> list[type[SequenceModel]]:

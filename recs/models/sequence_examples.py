@@ -34,7 +34,7 @@ from .sequence_network import numbered, numbers_of
 from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
-HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "request_us")
+HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "request_us")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,13 @@ class Shape:
     length: int     # L
     windows: int    # at most, of one history
     targets: int    # T
+    places: bool = False        # where events were, too
     written: dict[str, Any] | None = None       # how histories are written out and read (see SequenceModel.grid), None: they are not
 
     @property
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
-        facts = ["sequence", self.length, self.windows, self.targets, *([self.written] if self.written else [])]
+        facts = ["sequence", self.length, self.windows, self.targets, *(["places"] * self.places), *([self.written] * bool(self.written))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -82,7 +83,7 @@ def known_examples(shape: Shape, before_us: int | None, histories: Histories) ->
 def _windows(
     shape: Shape, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    parts = [_window(0, histories, request_us, shape.length, who, target, wanted)]
+    parts = [_window(shape, 0, histories, request_us, who, target, wanted)]
     back = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(histories.n_events)
     for number in range(1, shape.windows):
         older = histories.where(back >= number * (shape.length - 1)) if shape.length > 1 else histories.take(np.empty(0, np.int64))
@@ -90,15 +91,15 @@ def _windows(
         if not len(users):
             break
         nothing = np.full((len(users), shape.targets), -1, np.int32)
-        parts.append(_window(number, older.take(users), request_us[users], shape.length, who[users], nothing, np.zeros(len(users))))
+        parts.append(_window(shape, number, older.take(users), request_us[users], who[users], nothing, np.zeros(len(users))))
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def _window(
-    number: int, histories: Histories, request_us: np.ndarray, length: int, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
+    shape: Shape, number: int, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    events = newest_events(histories, request_us, length)
-    return {name: events[name] for name in HISTORY} | {
+    events = newest_events(histories, request_us, shape.length, shape.places)
+    return {name: events[name] for name in HISTORY if name in events} | {
         "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
 
 
@@ -186,7 +187,7 @@ def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, he
 
 def _by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarray, repeats: bool) -> dict[str, np.ndarray]:
     """The fields of recs/nn/next_item.py."""
-    found = numbered({name: columns[name] for name in HISTORY}, numbers.number)
+    found = numbered({name: columns[name] for name in HISTORY if name in columns}, numbers.number)
     follow = np.zeros(found["h_item"].shape, np.uint8)
     follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
     text = {"h_text": columns["h_text"]} if "h_text" in columns else {}

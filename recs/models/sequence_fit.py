@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from recs.evidence.item_kinds import TEXT
+from recs.evidence.item_tables import ItemTables
 from recs.nn import thresholds
 from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
@@ -57,7 +58,7 @@ SPARE = 0.9                 # of the time is planned with
 
 def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
-    shape = Shape(params["length"], params["windows"], params["targets"], params.get("written"))
+    shape = Shape(params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         shared = replay.scratch or Path(folder) / "examples"
@@ -67,7 +68,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         log.info("%s: %d examples of %d nights", name, rows, len(nights))
         if rows < LEAST_EXAMPLES:
             return Fit(params, [], {"training_lists": float(rows)})
-        bench = _Bench(name, params, replay.until, Path(folder), *texts(params, replay, newest_first[0]))
+        bench = _Bench(name, params, replay.until, Path(folder), Catalogue.of(params, replay.tables(newest_first[0])))
         every = [by_night[n] for n in nights]
         if params["chosen"]:
             with known(replay, shape, None, shared) as present:
@@ -106,6 +107,28 @@ def known(replay: Replay, shape: Shape, before_us: int | None, shared: Path) -> 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Catalogue:
+    """What a network reads of the latest night's catalogue: vectors of texts [I, S] float16, places [I, 2]; width 0 = it reads none."""
+
+    tables: ItemTables
+    text: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, params: dict[str, Any], tables: ItemTables) -> Catalogue:
+        """As the parameters ask for."""
+        text = np.asarray(tables.dense(TEXT)) if params["text"] and TEXT in tables.kinds else np.empty((tables.n_items, 0), np.float16)
+        place = [tables.stat(name) for name in ("lat", "lon")] if params.get("places") else []
+        place = np.stack(place, axis=1) if place else np.empty((tables.n_items, 0), np.float32)
+        return cls(tables, text, place)
+
+    def of_items(self, values: np.ndarray, integers: np.ndarray, missing: float) -> np.ndarray:
+        """[N, .] rows of vocabulary integers; `missing` for items without a column."""
+        column = self.tables.columns(integers)
+        return np.where(column[:, None] >= 0, values[np.maximum(column, 0)], values.dtype.type(missing))
+
+
 @dataclass
 class _Bench:
     """Where networks are trained."""
@@ -114,8 +137,7 @@ class _Bench:
     params: dict[str, Any]
     until: float | None
     folder: Path
-    text_of: np.ndarray     # [V] row of `text` of each vocabulary integer, -1 = nothing is said of the item
-    text: np.ndarray        # [., S] float16
+    catalogue: Catalogue
 
     def by_users(self, nights: Sequence[Staged]) -> Fit:
         """The weights that order best what followed for some users, whose targets are not trained."""
@@ -151,9 +173,12 @@ class _Bench:
         """Arrays of a trained network, how it went, and what `asked` chose; `share` of the time left is its own."""
         torch.manual_seed(self.params["seed"])
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
-        net = make_network(self.name, self.params, len(numbers.met), self.text.shape[1], read)
-        if self.text.shape[1]:
-            net.item.said[1:] = torch.from_numpy(self._said(np.flatnonzero(numbers.number)))
+        mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
+        net = make_network(self.name, self.params, len(mine), text.shape[1], read)
+        if text.shape[1]:
+            net.item.said[1:] = torch.from_numpy(self.catalogue.of_items(text, mine, 0))
+        if place.shape[1]:
+            net.item_place[1:] = torch.from_numpy(self.catalogue.of_items(place, mine, np.nan))
         net.prepare({name: torch.from_numpy(values.copy()) for name, values in read_columns(data, data.fields, SEEN_BEFORE).items()})
         settings = {
             "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"],
@@ -172,22 +197,6 @@ class _Bench:
                 reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
                 chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
         return arrays_of(net) | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how, chosen
-
-    def _said(self, integers: np.ndarray) -> np.ndarray:
-        """[N, S] of vocabulary integers; zeros where nothing is said."""
-        row = np.where(integers < len(self.text_of), self.text_of[np.minimum(integers, len(self.text_of) - 1)], -1)
-        return np.where(row[:, None] >= 0, self.text[np.maximum(row, 0)], np.float16(0))
-
-
-def texts(params: dict[str, Any], replay: Replay, night: int) -> tuple[np.ndarray, np.ndarray]:
-    """[V] rows and [., S] float16: vectors of what the night's catalogue says of items, by vocabulary integer; S = 0 where none is read."""
-    if not params["text"] or TEXT not in replay.tables(night).kinds:
-        return np.empty(0, np.int64), np.empty((0, 0), np.float16)
-    tables = replay.tables(night)
-    index = np.asarray(tables.array("item_index"))
-    row = np.full(int(index.max(initial=-1)) + 1, -1)
-    row[index] = np.arange(len(index))
-    return row, np.asarray(tables.dense(TEXT))
 
 
 def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float) -> int:

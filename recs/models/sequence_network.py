@@ -32,7 +32,7 @@ SAID, READ = "item.said", "of_text.weight"      # the network's copy of the item
 def make_network(name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0) -> NextItem:
     """The network of these parameters, untrained; widths of the vectors of what is `said` of items, and of histories that are `read`."""
     cls = network_class(name)
-    widths = {"said": said} | ({"read": read} if cls.reads_text else {})
+    widths = {"said": said} | ({"read": read} if cls.reads_text else {}) | ({"places": params["places"]} if cls.reads_places else {})
     return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **widths, **params["network"]}))
 
 
@@ -47,7 +47,11 @@ def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.
     items = np.take_along_axis(items, order, axis=1)
     there = items > 0
     request_us = events["request_us"]
-    return {
+    place = {}
+    if "h_place" in events:
+        moved = np.take_along_axis(events["h_place"], order[..., None], axis=1)
+        place["h_place"] = np.where(there[..., None], moved, np.float32(np.nan))
+    return place | {
         "h_item": items, "h_type": found["h_type"] * there, "h_ts": np.where(there, found["h_ts"], request_us[:, None]),
         "h_dwell": found["h_dwell"] * there, "h_len": there.sum(axis=1).astype(np.int32), "request_us": request_us,
     }

@@ -66,6 +66,7 @@ class NextItem(nn.Module):
 
     Config: ClassVar[type[NextItemConfig]]
     reads_text: ClassVar[bool] = False          # reads `h_text`, the history written out, and nothing of the events
+    reads_places: ClassVar[bool] = False        # may read `h_place` (`places` of its Config), and `item_place` [I + 1, 2]
     probabilities: ClassVar[bool] = False       # the sigmoid of a score is how probable it is that the item comes
     dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,27 @@ def test_what_happened_since_the_last_question_is_learned(nights):
 
 def test_first_meetings():
     assert first_meetings(np.array([[0, 3, 5, 3, 5, 9]])).tolist() == [[True, True, True, False, False, True]]
+
+
+def test_places_are_read_where_the_catalogue_has_them(nights):
+    """Items lie along a line, 1 km apart; whoever is near an item is told so by the distance alone."""
+    cls, q = MODELS["interest_dynamics"], nights.questions[0]
+    assert not cls.grid(Setting())[0]["places"] and cls.grid(Setting(places=True))[0]["places"]
+    some = nights.only([1, 2, 3, 4, 5])
+    for n, question in some.questions.items():
+        some.questions[n] = replace(question, histories=placed(question.histories, question.tables))
+    fit = cls.fit_with(Setting(places=True), some, {**QUICK, "epochs": 2})
+    model, index = make("interest_dynamics", fit.params, fit.weights), np.asarray(q.tables.array("item_index"))
+    own = fit.weights["network.item_place"][fit.weights["number"][index]]
+    np.testing.assert_allclose(own[:, 0], q.tables.stat("lat"), rtol=1e-6)
+    here, far = (placed(q.histories, q.tables, shift) for shift in (0.0, 30.0))
+    a, b = (model.scorer(h, q.request_us, q.tables)(0, q.tables.n_items) for h in (here, far))
+    assert np.isfinite(a).all() and np.isfinite(b).all() and not np.array_equal(a, b)
+    nowhere = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items)
+    assert np.isfinite(nowhere).all()
+
+
+def placed(histories: Histories, tables, shift: float = 0.0) -> Histories:
+    column = np.maximum(tables.columns(histories.item), 0)
+    lat = np.asarray(tables.stat("lat"))[column] + np.float32(shift)
+    return replace(histories, lat=lat, lon=np.full(histories.n_events, 5, np.float32))

@@ -68,6 +68,7 @@ class InterestDynamics(NextItem):
 
     Config = InterestDynamicsConfig
     dot = False
+    reads_places = True
 
     def __init__(self, n_items: int, config: InterestDynamicsConfig) -> None:
         super().__init__(n_items, config)
