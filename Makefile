@@ -25,6 +25,17 @@ test: setup      ## set up, then run the tests (lint and layering among them)
 test-slow: setup ## the slow tests: kills, clusters, full nights
 	$(PY) -m pytest -m slow
 
+.venv-airflow/ready: airflow_dags/requirements.lock .venv/ready
+	@test -x .venv-airflow/bin/python || python3 -m venv .venv-airflow
+	.venv/bin/uv pip sync --quiet --python .venv-airflow/bin/python airflow_dags/requirements.lock
+	@touch .venv-airflow/ready
+
+airflow: .venv-airflow/ready   ## Airflow's page with the DAGs, on the embedded default (http://localhost:8080; the password is printed)
+	AIRFLOW_HOME=$(CURDIR)/.airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/airflow_dags AIRFLOW__CORE__LOAD_EXAMPLES=False .venv-airflow/bin/airflow standalone
+
+test-airflow: .venv-airflow/ready   ## the DAGs in Airflow's own environment (WHOLE=1: a night by its runner, too)
+	AIRFLOW_HOME=$(CURDIR)/.airflow-test AIRFLOW__CORE__LOAD_EXAMPLES=False WHOLE=$(WHOLE) .venv-airflow/bin/python -m pytest -c /dev/null --rootdir airflow_dags -q airflow_dags/tests
+
 package: setup   ## dist/recs.zip: the wheel under a name that spark-submit --py-files accepts
 	rm -rf dist build && $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	cp dist/recs-*.whl dist/recs.zip && rm -rf build
@@ -35,4 +46,4 @@ lint: setup
 lock:            ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra lm --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
 
-.PHONY: help setup nightly test test-slow package lint lock
+.PHONY: help setup nightly test test-slow airflow test-airflow package lint lock

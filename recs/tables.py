@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,19 @@ class Lake:
 
         with self._noted(note):
             DeltaTable.forPath(self.spark, self.path(table)).delete(where)
+
+    def compact(self, table: Table, keep: timedelta) -> dict[str, int]:
+        """Put small files together and remove those that only versions older than `keep` need; rows and the newest note stay.
+
+        How many files went into how many.  Delta refuses to keep less than a week: a reader may be at work on an older version.
+        """
+        from delta.tables import DeltaTable
+
+        here = DeltaTable.forPath(self.spark, self.path(table))
+        with self._noted(self.note(table)):     # what a table stands at is read from its newest note
+            metrics = here.optimize().executeCompaction().select("metrics.numFilesRemoved", "metrics.numFilesAdded").first()
+            here.vacuum(keep / timedelta(hours=1))
+        return {"files": metrics[0] or 0, "into": metrics[1] or 0}
 
     def _write(self, df: DataFrame, table: Table, note: dict[str, Any], mode: str, **options: str) -> None:
         self.ensure(table)
