@@ -28,6 +28,7 @@ STAGES = (
     ("withdraw", "withdraw", "The night", "Withdraw an item for good (its tombstone)."),
     ("clean", "clean", "The night", "Remove staged lists, item tables and examples that no kept night needs."),
     ("compact", "compact", "The night", "Put small files of the tables together, forget their old versions."),
+    ("doctor", "doctor", "Looking", "Is this machine fit for a night?  What is missing, with the remedy."),
     ("fresh", "fresh", "The night", "Is there a list for today?  Exit code 5 when not."),
     ("evaluate", "evaluate", "Models", "Ask past nights again: compare models by what followed."),
     ("promote", "promote", "Models", "Make a model champion if it earned it, by hand, or go back to the one before."),

@@ -67,9 +67,9 @@ def test_the_night_is_a_chain_and_tells_who_waits_for_it(bag):
 
 def intervals(dag) -> dict[str, datetime]:
     """The end of the data interval of a scheduled, a manual and a backfill run, as Airflow's scheduler reckons them."""
+    import pendulum
     from airflow.serialization.serialized_objects import DagSerialization
     from airflow.timetables.base import TimeRestriction
-    import pendulum
 
     timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
     first = pendulum.datetime(2024, 3, 29, tz="Europe/Amsterdam")
