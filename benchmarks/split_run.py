@@ -165,7 +165,10 @@ class Run:
         last = before_us - self.split.horizon_us
         cuts = [last - back * self.split.step_us for back in range(fit.max_train_nights if trains else fit.nights)]
         cuts = [c for c in cuts if c >= begins_us + self.split.horizon_us] or [last]
-        return replay.enough_cuts(self._sequences, cuts, self.split.horizon_us, self.config.log.events.gains, fit) if trains else cuts
+        if not trains:
+            return cuts
+        return replay.enough_cuts(
+            self._sequences, cuts, self.split.horizon_us, self.config.log.events.gains, fit, self.setting.repeats)
 
     def _fitted_before(self, cut_us: int, fitted: Fit | None) -> Fit:
         """The model fitted on what followed the cuts before `cut_us`; `fitted`: the last time, whose choices are kept."""
@@ -181,8 +184,10 @@ class Run:
         """Exams of these cuts, so many of which are trained on at a time, and their item tables."""
         tables = self._tables(cuts_us, self.kinds)
         cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, tables, strict=True)]
-        exams = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains)
-        return replay.exams_sampled(exams, len(cuts), self._most_users(trained_on), each_cut=model_class(self.name).trains), tables
+        exams, trains = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains), model_class(self.name).trains
+        if trains:
+            exams = replay.answerable(exams, self._sequences, self.setting.repeats, judged=self.config.fit.nights)
+        return replay.exams_sampled(exams, len(cuts), self._most_users(trained_on), each_cut=trains), tables
 
     def _most_users(self, n_cuts: int) -> int:
         fit, cls = self.config.fit, model_class(self.name)

@@ -149,11 +149,13 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     begins_us = derived.read(SEQUENCES).agg(F.min(F.unix_micros("first_ts"))).first()[0] or 0
     cuts_us = [c for c in cuts_us if c >= begins_us + horizon_us] or cuts_us[:1]
     if cls.trains:
-        cuts_us = replay.enough_cuts(derived.read(SEQUENCES), cuts_us, horizon_us, config.log.events.gains, config.fit)
+        cuts_us = replay.enough_cuts(derived.read(SEQUENCES), cuts_us, horizon_us, config.log.events.gains, config.fit, setting.repeats)
     outs = {from_micros(c): item_tables.folder(lake.root, from_micros(c), state) for c in cuts_us}
     tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
     cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
     exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, config.log.events.gains)
+    if cls.trains:
+        exams = replay.answerable(exams, derived.read(SEQUENCES), setting.repeats, judged=config.fit.nights)
     return cuts, replay.exams_sampled(exams, len(cuts), config.fit.most_users(len(cuts), cls.trains), each_cut=cls.trains)
 
 

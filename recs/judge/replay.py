@@ -111,10 +111,29 @@ def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], gains: Mapping[int,
     return asked.withColumn("truth", truth).withColumn("gain", gain).select(*EXAM_COLUMNS)
 
 
-def enough_cuts(sequences: DataFrame, cuts_us: Sequence[int], horizon_us: int, gains: Mapping[int, float], fit: FitConfig) -> list[int]:
-    """The latest of these cuts (latest first) to train on: `train_nights`, and more where those have fewer lists than `train_lists`."""
+def answerable(exams: DataFrame, sequences: DataFrame, repeats: bool, judged: int = 0) -> DataFrame:
+    """The exams that teach: an item of the truth had been met by somebody before the cut, and is new to the user unless `repeats`.
+
+    On a log of news seven in ten have none.  Nights below `judged` stay whole: models are compared by them, and there a miss is a miss.
+    """
+    from pyspark.sql import functions as F
+
+    met = sequences.select(F.explode(F.arrays_zip("item_index", "ts")).alias("e"))
+    first = met.groupBy(F.col("e.item_index").alias("item")).agg(F.min("e.ts").alias("first_us"))
+    asked = exams.where(F.col("night") >= judged).select("user_id", "night", "cut_us", "item_index", "ts", F.explode("truth").alias("item"))
+    known = asked.join(F.broadcast(first), "item").where("first_us < cut_us")
+    if not repeats:
+        known = known.where("NOT exists(arrays_zip(item_index, ts), e -> e.item_index = item AND e.ts < cut_us)")
+    teaching = exams.join(known.select("user_id", "night").distinct(), ["user_id", "night"], "left_semi").select(*exams.columns)
+    return teaching if not judged else exams.where(F.col("night") < judged).unionByName(teaching)
+
+
+def enough_cuts(
+    sequences: DataFrame, cuts_us: Sequence[int], horizon_us: int, gains: Mapping[int, float], fit: FitConfig, repeats: bool = True,
+) -> list[int]:
+    """The latest of these cuts (latest first) to train on: `train_nights`, and more where fewer than `train_lists` lists of those teach."""
     def lists(some: Sequence[int]) -> np.ndarray:
-        exams = exams_at_cuts(sequences, [Cut("", c, c, horizon_us) for c in some], gains)
+        exams = answerable(exams_at_cuts(sequences, [Cut("", c, c, horizon_us) for c in some], gains), sequences, repeats)
         found = dict(exams.groupBy("night").count().collect())
         return np.cumsum([found.get(n, 0) for n in range(len(some))])
 

@@ -13,7 +13,7 @@ from item_table_double import build  # noqa: E402
 
 from recs.clock import DAY  # noqa: E402
 from recs.config import FitConfig  # noqa: E402
-from recs.judge.replay import Cut, Exams, enough_cuts, exams_at_cuts, exams_sampled, fit  # noqa: E402
+from recs.judge.replay import Cut, Exams, answerable, enough_cuts, exams_at_cuts, exams_sampled, fit  # noqa: E402
 from recs.models.base import Setting  # noqa: E402
 from recs.models.blend_fit import components, search  # noqa: E402
 from recs.models.fitting import SettingError, with_fixed  # noqa: E402
@@ -40,7 +40,8 @@ def frame(spark, events: list[tuple[str, int, int, int]]):
 
 def tables_of(folder: Path, events: list[tuple[str, int, int, int]], cut_us: int = CUT) -> Path:
     seen = pd.DataFrame(events, columns=["user", "item", "ts", "type"])
-    return build(folder, seen.assign(user=pd.factorize(seen.user)[0]), cut_us, ("cooc", "transitions", "adopters", "ease_near:300")).path
+    kinds = ("cooc", "transitions", "follows:4:3", "adopters", "ease_near:300")
+    return build(folder, seen.assign(user=pd.factorize(seen.user)[0]), cut_us, kinds).path
 
 
 EVENTS = [
@@ -88,9 +89,33 @@ def test_what_came_true_is_worth_its_best_event_type(spark, tmp_path: Path):
 @pytest.mark.parametrize(("lists", "most", "n"), [(100, 9, 2), (101, 9, 3), (150, 9, 3), (151, 9, 4), (10_000, 5, 5), (10_000, 9, 6)])
 def test_more_nights_are_trained_on_where_they_have_few_lists(spark, lists, most, n):
     cuts = [CUT - night * DAY for night in range(6)]        # fifty users each, latest first
-    events = [(f"u{u}", 1, cut + u, 1) for u in range(50) for cut in cuts]
+    events = [(f"u{u}", 1, cut + u, 1) for u in range(50) for cut in cuts] + [("old", 1, cuts[-1] - DAY, 1)]
+    # thirty more each whom no list could have told anything: what they met had been met by nobody
+    events += [(f"n{u}", 2 + night, cut + u, 1) for u in range(30) for night, cut in enumerate(cuts)]
     rule = FitConfig(train_nights=2, max_train_nights=most, train_lists=lists)
     assert enough_cuts(frame(spark, events), cuts, DAY, {1: 1.0}, rule) == cuts[:n]
+
+
+def test_an_exam_teaches_where_something_was_there_to_be_listed(spark):
+    cuts = [Cut("", CUT, CUT, DAY), Cut("", CUT - DAY, CUT - DAY, DAY)]
+    events = [
+        ("old", 1, CUT - 3 * DAY, 1), ("old", 2, CUT - 3 * DAY, 1),
+        ("ann", 1, CUT + 5, 1), ("ann", 9, CUT + 6, 1),             # one of two was there
+        ("bob", 9, CUT + 7, 1), ("bob", 1, CUT - DAY + 7, 1),       # new to everybody tonight; known the night before
+        ("cat", 2, CUT - 2 * DAY, 1), ("cat", 2, CUT + 8, 1),       # again
+        ("dan", 8, CUT - DAY + 1, 1),
+    ]
+    sequences = frame(spark, events)
+    exams = exams_at_cuts(sequences, cuts, {1: 1.0})
+
+    def left(**how) -> list[tuple[str, int]]:
+        found = answerable(exams, sequences, **how)
+        assert found.columns == exams.columns
+        return sorted((r["user_id"], r["night"]) for r in found.collect())
+
+    assert left(repeats=True) == [("ann", 0), ("bob", 1), ("cat", 0)]
+    assert left(repeats=False) == [("ann", 0), ("bob", 1)]
+    assert left(repeats=False, judged=1) == [("ann", 0), ("bob", 0), ("bob", 1), ("cat", 0)]     # models are judged by a whole night
 
 
 def test_each_cut_may_draw_users_of_its_own(spark):
