@@ -26,6 +26,7 @@ from split_folder import SplitFolder
 from split_run import Run, Stopwatch
 
 from recs.config import SparkConfig
+from recs.models import model_class
 from recs.session import start
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +38,10 @@ RIVALS = {
     "popularity": ("pop_all",), "recent_popularity": ("pop_recent",), "personal": ("personal",),
     "item_to_item": ("itemknn_refit", "itemknn"), "ease": ("ease_refit", "ease"), "als": ("ials",), "blend": ("ease_pop",),
     "timeline": ("two_stage", "ease_pop"),
+    **dict.fromkeys(
+        ("sasrec", "gru4rec", "transformer_lstm", "lm_adapter", "lm_history", "lstm_attention", "interest_dynamics"),
+        ("rectools_sasrec_refit", "rectools_sasrec")),
+    **dict.fromkeys(("hstu", "tisasrec"), ("rectools_hstu_refit", "rectools_hstu")),
 }
 OWN_TABLES = ("ease", "als")    # dense tables per cut: gigabytes that no other model reads
 BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
@@ -74,12 +79,12 @@ def _run_split(args: argparse.Namespace, spark: Any, name: str) -> None:
     split, spark_work = SplitFolder(folder, spark), args.work / "tables" / name.replace(":", "-")
     shared: Run | None = None
     for model in args.models:
-        for seed in args.seeds if model == "timeline" else args.seeds[:1]:
+        for seed in args.seeds if model_class(model).trains else args.seeds[:1]:
             if _is_there(name, model, seed, args.set):
                 continue
             own = spark_work / model if model in OWN_TABLES else spark_work / "shared"
             own.mkdir(parents=True, exist_ok=True)
-            settings = fixed | ({"seed": seed} if model == "timeline" else {})
+            settings = fixed | ({"seed": seed} if model_class(model).trains else {})
             run = Run(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60))
             if model not in OWN_TABLES:     # one build for all: a kind that is missing means that a cut is built again
                 run.also = frozenset().union(*(replace(run, name=m, fixed={}).kinds for m in args.models if m not in OWN_TABLES))
