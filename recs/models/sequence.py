@@ -12,7 +12,8 @@ recs/models/sequence_fit.py.
     a user without an event known here      popular items
     a model without weights                 popular items for everybody (nothing to learn from yet)
 
-Why an item: the user met it himself (`repeat`), else the event whose item the network holds most alike (`neighbour`), else `taste`.
+Why an item: the user met it himself (`repeat`), else the event that carried its score most, by gradient x input (`neighbour`; where a
+network reads words, the event whose item it holds most alike), else `taste`.
 
 Shapes: U users, I columns of the item tables, W of a block, R items met least, D dimensions.
 """
@@ -90,17 +91,23 @@ class SequenceModel(Model):
         return score
 
     def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
-        """Repeat, neighbour with the event most alike, taste; popular where no event is known."""
+        """Repeat, neighbour with the event that carried the score, taste; popular where no event is known."""
         weights = event_weights(histories, request_us, "all")
         mine = own_event(histories, weights, tables, columns)
         if not self.weights:
             code = np.where(mine >= 0, REASONS.index("repeat"), REASONS.index("popular"))
             return Reasons(code.astype(np.int8), mine)
         network, index = self._network(tables), np.asarray(tables.array("item_index"))
-        alike = speaking_event(
-            histories, weights, tables, columns, lambda have, listed: network.likeness(index[have], index[listed]))
-        event = np.where(mine >= 0, mine, alike)
-        known = network.known(newest_events(histories, request_us, self.params["length"]))
+        newest = newest_events(histories, request_us, self.params["length"], self.params.get("places", False))
+        spoke = network.attribution(newest, np.where(columns >= 0, index[np.maximum(columns, 0)], -1))
+        if spoke is None:
+            others = speaking_event(
+                histories, weights, tables, columns, lambda have, listed: network.likeness(index[have], index[listed]))
+        else:
+            place = histories.offsets[1:, None] - self.params["length"] + np.argmax(spoke, axis=2)
+            others = np.where(spoke.max(axis=2) > 0, place, -1)
+        event = np.where(mine >= 0, mine, others)
+        known = network.known(newest)
         code = np.where(event >= 0, REASONS.index("neighbour"), np.where(known[:, None], REASONS.index("taste"), REASONS.index("popular")))
         return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), event)
 

@@ -19,7 +19,7 @@ import torch
 
 from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ArtifactError, ItemTables
-from recs.nn.next_item import NextItem
+from recs.nn.next_item import OF_HISTORY, NextItem
 from recs.nn.zoo import network_class
 
 from .network_arrays import state_of
@@ -102,15 +102,13 @@ class Network:
         """States of histories, as recs.models.examples.newest_events gives them."""
         events = numbered(newest, self.number) | ({"h_text": newest["h_text"]} if "h_text" in newest else {})
         known, length = events["h_len"] > 0, events["h_item"].shape[1]
-        width = np.minimum(-(-events["h_len"] // WIDTH) * WIDTH, length)
         states: np.ndarray | None = None
         with one_thread():
-            for w in np.unique(width[known]):
-                for some in _by_rows(np.flatnonzero(known & (width == w))):
-                    cut = {name: values[some][:, length - w :] if values.ndim > 1 else values[some] for name, values in events.items()}
-                    found = self.net.state({name: torch.from_numpy(_filled(values)) for name, values in cut.items()}).numpy()
-                    states = np.zeros((len(known), found.shape[1]), np.float32) if states is None else states
-                    states[some] = found[: len(some)]
+            for w, some in _by_width(events["h_len"], length):
+                cut = {n: v[some][:, length - w :] if v.ndim > 1 and n not in OF_HISTORY else v[some] for n, v in events.items()}
+                found = self.net.state({name: torch.from_numpy(_filled(values)) for name, values in cut.items()}).numpy()
+                states = np.zeros((len(known), found.shape[1]), np.float32) if states is None else states
+                states[some] = found[: len(some)]
         return Read(np.zeros((len(known), self.net.config.dim), np.float32) if states is None else states, known)
 
     def scores(self, read: Read, integers: np.ndarray) -> np.ndarray:
@@ -125,6 +123,34 @@ class Network:
                 unknown = self.net.logits(states, rare).numpy().mean(axis=1, keepdims=True)
                 out[some] = np.where(numbers > 0, said, unknown)[: len(some)]
         return out
+
+    def attribution(self, newest: dict[str, np.ndarray], listed: np.ndarray) -> np.ndarray | None:
+        """[U, K, L] how much each event speaks for each item `listed` [U, K] (vocabulary integers): gradient of the score x input.
+
+        The input is the vector of the event's item (Simonyan et al. 2014; Ancona et al., ICLR 2018).  0 for events and items without a
+        number; None for a network that does not read items.
+        """
+        if self.net.reads_text:
+            return None
+        events, numbers = numbered(newest, self.number), numbers_of(listed, self.number)
+        order = np.argsort(numbers_of(newest["h_item"], self.number) > 0, axis=1, kind="stable")
+        length = events["h_item"].shape[1]
+        out = np.zeros((*listed.shape, length), np.float32)
+        with one_thread(), torch.inference_mode(False), torch.enable_grad():
+            for w, some in _by_width(events["h_len"], length):
+                cut = {name: torch.from_numpy(_filled(v[some][:, length - w :] if v.ndim > 1 else v[some])) for name, v in events.items()}
+                self.net.item.watched = []
+                state = self.net.state(cut)
+                read, self.net.item.watched = self.net.item.watched[0], None
+                asked = torch.from_numpy(_filled(numbers[some]).astype(np.int64))
+                for k in range(asked.shape[1]):
+                    score = self.net.pair_logits(state, self.net.vectors(asked[:, k])).sum()
+                    (gradient,) = torch.autograd.grad(score, read, retain_graph=True)
+                    out[some, k, length - w :] = (gradient * read).sum(-1).detach().numpy()[: len(some)]
+        out[numbers == 0] = 0
+        back = np.empty_like(out)
+        np.put_along_axis(back, np.broadcast_to(order[:, None, :], out.shape), out, axis=2)
+        return back
 
     def likeness(self, have: np.ndarray, listed: np.ndarray) -> np.ndarray:
         """[H, W] cosine of the vectors of items by their vocabulary integers; 0 where one has none."""
@@ -146,6 +172,14 @@ def _numbered_on(number: np.ndarray, integers: np.ndarray, n_items: int) -> np.n
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _by_width(h_len: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Width and users, ROWS at a time, of those with an event: a user's width depends on him alone."""
+    width = np.minimum(-(-h_len // WIDTH) * WIDTH, length)
+    for w in np.unique(width[h_len > 0]):
+        for some in _by_rows(np.flatnonzero((h_len > 0) & (width == w))):
+            yield int(w), some
 
 
 def _by_rows(users: np.ndarray) -> Iterator[np.ndarray]:

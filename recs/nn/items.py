@@ -21,6 +21,8 @@ FORGET = 0.25       # share of items whose own vector a training step does witho
 class ItemVectors(nn.Module):
     """Numbers […] -> vectors […, D]; `said`: S, 0 = nothing is said of any item."""
 
+    watched: list[Tensor] | None = None     # while somebody explains: the vectors given out, whose gradients are asked for
+
     def __init__(self, n_items: int, dim: int, said: int = 0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(n_items + 1, dim))
@@ -46,16 +48,22 @@ class ItemVectors(nn.Module):
         numbers = numbers.long()
         own = F.embedding(numbers, self.weight, padding_idx=0)
         if not self.is_said:
-            return own
+            return self._seen(own)
         said = self.said[numbers].float()
         there = said.any(-1, keepdim=True)
         if self.training:
             own = own * ((torch.rand(numbers.shape, device=own.device) >= FORGET).unsqueeze(-1) | ~there)
-        return own + self.of_said(said) * there
+        return self._seen(own + self.of_said(said) * there)
 
     def spoken(self, numbers: Tensor) -> Tensor:
         """[…] -> […, D]: what is said of items and nothing else; their own vectors where nothing is said of any."""
         if not self.is_said:
             return self.forward(numbers)
         said = self.said[numbers.long()].float()
-        return self.of_said(said) * said.any(-1, keepdim=True)
+        return self._seen(self.of_said(said) * said.any(-1, keepdim=True))
+
+    def _seen(self, vectors: Tensor) -> Tensor:
+        if self.watched is None:
+            return vectors
+        self.watched.append(vectors.detach().requires_grad_())
+        return self.watched[-1]

@@ -35,7 +35,7 @@ from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, 
 from recs.nn.metrics import sums_of_ranks
 
 EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place")
-OF_HISTORY = ("h_text",)
+OF_HISTORY = ("h_text",)    # of a history as a whole
 ROWS = 64               # histories encoded together in training: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
 K = 10                  # of the metrics

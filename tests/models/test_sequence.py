@@ -245,3 +245,24 @@ def placed(histories: Histories, tables, shift: float = 0.0) -> Histories:
     column = np.maximum(tables.columns(histories.item), 0)
     lat = np.asarray(tables.stat("lat"))[column] + np.float32(shift)
     return replace(histories, lat=lat, lon=np.full(histories.n_events, 5, np.float32))
+
+
+def test_removing_the_event_that_is_named_costs_more_than_removing_another(nights, fitted):
+    (name, fit), q = fitted, nights.questions[0]
+    model, users = make(name, fit.params, fit.weights), np.arange(60)
+    h, request = q.histories.take(users), q.request_us[users]
+    columns = model.retrieve(h, request, q.tables, 5)[0]
+    named = model.explain(h, request, q.tables, columns).event
+    rng, newest = np.random.default_rng(0), h.offsets[1:] - np.minimum(np.diff(h.offsets), QUICK["length"])
+
+    def lost(event: np.ndarray) -> np.ndarray:
+        """[U] of the first item's score, when one event of each user is not there."""
+        keep = np.ones(h.n_events, bool)
+        keep[event] = False
+        with_all, without = (model.scorer(x, request, q.tables)(0, q.tables.n_items) for x in (h, h.where(keep)))
+        return (with_all - without)[users, columns[:, 0]]
+
+    some = np.flatnonzero((named[:, 0] >= 0) & (np.diff(h.offsets) > 4))
+    drawn = rng.integers(newest, h.offsets[1:])
+    of_named, of_drawn = (lost(np.where(np.isin(users, some), e, h.offsets[1:] - 1))[some] for e in (named[:, 0], drawn))
+    assert len(some) > 20 and of_named.mean() > of_drawn.mean()
