@@ -18,9 +18,10 @@ setup: .venv/ready          ## prepare .venv from requirements.lock
 nightly: setup   ## set up, then run the whole night on the embedded default
 	.venv/bin/recs night
 
+# two processes with a Spark session each: a session waits for its driver half of the time
 test: setup      ## set up, then run the tests (lint and layering among them)
 	.venv/bin/ruff check .
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup ## the slow tests: kills, clusters, full nights
 	$(PY) -m pytest -m slow
