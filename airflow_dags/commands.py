@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 HOME = Path(os.environ.get("RECS_HOME") or Path(__file__).resolve().parents[1])
 ZONE = os.environ.get("RECS_ZONE", "UTC")
 DELTA = "io.delta:delta-spark_2.13:4.0.1"       # recs.session.DELTA_PACKAGE; a test holds the two together
-HELD, LEASED = 3, 4                             # exit codes of the jobs
+HELD = 3                                        # the jobs' exit code for a night that is held
 WAIT_S = 3_600                                  # for another run's lease
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import Asset, CronDataIntervalTimetable, Param
+from airflow.sdk import Asset, CronDataIntervalTimetable, Param, chain
 from commands import AS_OF, NIGHT, WAIT_S, ZONE, default, submit
 from common import dag, params, task
 
@@ -36,8 +36,4 @@ with dag(
     recommend = task("recommend", submit("recommend", NIGHT, f"--wait {WAIT_S}", flags))
     publish = task("publish", submit("publish", NIGHT, f"--wait {WAIT_S}"))
     published = EmptyOperator(task_id="published", outlets=[NIGHT_PUBLISHED])
-
-    step = ingest
-    for following in (*derived, recommend, publish, published):
-        step >> following
-        step = following
+    chain(ingest, *derived, recommend, publish, published)

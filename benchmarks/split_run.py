@@ -26,6 +26,7 @@ from recs.etl.item_tables import Sources, build_at_cuts
 from recs.etl.sequences import SequenceRule, sequences
 from recs.evidence.histories import SEQUENCE_COLUMNS
 from recs.judge import replay
+from recs.judge.exams import NO_CUT, Cut, enough_cuts, exams_sampled, exams_to_fit, one_target
 from recs.models import Setting, make, model_class
 from recs.models.fitting import Fit, with_fixed
 from recs.serve.rules import Rules
@@ -167,7 +168,7 @@ class Run:
         cuts = [c for c in cuts if c >= begins_us + self.split.horizon_us] or [last]
         if not trains:
             return cuts
-        return replay.enough_cuts(
+        return enough_cuts(
             self._sequences, cuts, self.split.horizon_us, self.config.log.events.gains, fit, self.setting.repeats)
 
     def _fitted_before(self, cut_us: int, fitted: Fit | None) -> Fit:
@@ -183,11 +184,10 @@ class Run:
     def asked_at(self, cuts_us: list[int], trained_on: int) -> tuple[DataFrame, list[Path]]:
         """Exams of these cuts, so many of which are trained on at a time, and their item tables."""
         tables = self._tables(cuts_us, self.kinds)
-        cuts = [replay.Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, tables, strict=True)]
-        exams, trains = replay.exams_at_cuts(self._sequences, cuts, self.config.log.events.gains), model_class(self.name).trains
-        if trains:
-            exams = replay.answerable(exams, self._sequences, self.setting.repeats, judged=self.config.fit.nights)
-        return replay.exams_sampled(exams, len(cuts), self._most_users(trained_on), each_cut=trains), tables
+        cuts = [Cut(path, c, c, self.split.horizon_us) for c, path in zip(cuts_us, tables, strict=True)]
+        return exams_to_fit(
+            self._sequences, cuts, self.config.log.events.gains, self.config.fit, repeats=self.setting.repeats,
+            trains=model_class(self.name).trains, max_users=self._most_users(trained_on)), tables
 
     def _most_users(self, n_cuts: int) -> int:
         fit, cls = self.config.fit, model_class(self.name)
@@ -240,7 +240,7 @@ class Run:
             cut_us = whole_hours(micros(known.agg(F.max("ts")).first()[0]) + 1)
             exams = self._exams(events, targets, 0)
             most = max(self.config.fit.max_users, self._most_users(1))
-            return replay.exams_sampled(exams, 1, most), [self._tables_of(known, cut_us, self.kinds)]
+            return exams_sampled(exams, 1, most), [self._tables_of(known, cut_us, self.kinds)]
         trains, starts = model_class(self.name).trains, self._window_starts(events)
         exams, tables = [], []
         for number, (start_us, end_us) in enumerate(starts):
@@ -255,7 +255,7 @@ class Run:
         every = exams[0]
         for more in exams[1:]:
             every = every.unionByName(more)
-        return replay.exams_sampled(every, len(tables), self._most_users(len(tables))), tables
+        return exams_sampled(every, len(tables), self._most_users(len(tables))), tables
 
     def _window_starts(self, events: DataFrame) -> list[tuple[int, int]]:
         """Start and end of the windows, the latest first: as long as the requests' own, each a quarter of that before the last."""
@@ -280,8 +280,8 @@ class Run:
     def _exams(self, events: DataFrame, targets: DataFrame, number: int) -> DataFrame:
         """A row per target: the history before it, and what it was."""
         asked = targets.select(
-            "user_id", "target", F.unix_micros("ts").alias("request_us"), *replay.one_target("item_index"),
-            F.lit(number).alias("night"), F.lit(replay.NO_CUT).alias("cut_us"),
+            "user_id", "target", F.unix_micros("ts").alias("request_us"), *one_target("item_index"),
+            F.lit(number).alias("night"), F.lit(NO_CUT).alias("cut_us"),
         )
         # a history per target: targets of one user are told apart by their place
         named = before_targets(events, targets, each=True)

@@ -33,6 +33,7 @@ from recs.jobs._again import Contestant, Replayed
 from recs.jobs.sequences import rule_of
 from recs.judge import replay, targets
 from recs.judge.comparison import listed
+from recs.judge.exams import NO_CUT, exams_sampled, one_target
 from recs.judge.truth import HISTORY, band
 from recs.models import load, make, model_class
 from recs.schemas import EVENTS, ITEM_VOCABULARY, ITEMS, USERS
@@ -125,9 +126,9 @@ class Fold:
         return self.histories(before).select(*SEQUENCE_COLUMNS).join(asked.select("user_id", "request_us"), "user_id")
 
     def exams(self) -> DataFrame:
-        """The targets as exams of recs.judge.replay, each at its own instant."""
+        """The targets as exams (recs/judge/exams.py), each at its own instant."""
         truth = self.targets.select(
-            "user_id", *replay.one_target("item_index"), F.lit(0).alias("night"), F.lit(replay.NO_CUT).alias("cut_us"),
+            "user_id", *one_target("item_index"), F.lit(0).alias("night"), F.lit(NO_CUT).alias("cut_us"),
         )
         return self.asked("target").join(truth, "user_id")
 
@@ -178,7 +179,7 @@ def _models(fold: Fold, contestants: Sequence[Contestant], folder: Path) -> dict
     recipes = [c for c in contestants if not c.row]
     kinds = frozenset(kind for c in recipes for p in model_class(c.name).grid(setting) for kind in model_class(c.name).needs(p))
     tables = [inner.tables(kinds, folder / "item_tables" / "fit").path] if recipes else []
-    exams = replay.exams_sampled(inner.exams(), 1, config.fit.max_users) if recipes else None
+    exams = exams_sampled(inner.exams(), 1, config.fit.max_users) if recipes else None
     out = {}
     for c in contestants:
         path, content = (Path(fold.lake.root) / c.row["path"], c.row["content_hash"]) if c.row else (folder / "_models" / c.label, None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,7 +45,7 @@ class Finding:
 def findings(config: str, root: str) -> Iterator[Finding]:
     """All of them, in the order in which a night would meet them."""
     yield _python()
-    yield _tried("Java", check_java, lambda v: f"version {v}")
+    yield _java()
     for package in ("pyspark", "delta-spark", "deltalake", "pyarrow", "pandas"):
         yield _package(package, "spark", needed=True)
     yield from _jars()
@@ -70,12 +70,12 @@ def _python() -> Finding:
     return Finding("Python", f"{have} at {sys.executable}", sys.version_info >= (3, 11), remedy)
 
 
-def _tried(what: str, check: Callable[[], str], said: Callable[[str], str]) -> Finding:
+def _java() -> Finding:
     try:
-        return Finding(what, said(check()))
+        return Finding("Java", f"version {check_java()}")
     except SessionError as e:
         problem, _, remedy = str(e).partition("; ")
-        return Finding(what, problem, False, remedy)
+        return Finding("Java", problem, False, remedy)
 
 
 def _package(name: str, extra: str, needed: bool) -> Finding:
@@ -98,11 +98,11 @@ def _jars() -> Iterator[Finding]:
 
 def _device() -> Finding:
     try:
-        import_torch = version("torch")
+        torch = version("torch")
     except PackageNotFoundError:
         return Finding("device", "no torch: simple models only", None, "pip install 'recs[train]'")
     devices = sorted(str(p) for p in Path("/dev").glob("nvidia[0-9]*"))
-    return Finding("device", f"{len(devices)} GPU" if devices else f"CPU, {os.cpu_count()} cores (torch {import_torch})")
+    return Finding("device", f"{len(devices)} GPU" if devices else f"CPU, {os.cpu_count()} cores (torch {torch})")
 
 
 def _memory() -> Iterator[Finding]:

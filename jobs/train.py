@@ -27,6 +27,7 @@ from recs.etl.news import State
 from recs.jobs import derive, item_tables
 from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
 from recs.judge import champions, replay
+from recs.judge.exams import Cut, enough_cuts, exams_to_fit
 from recs.judge.promotion import recipe_of
 from recs.models import load as load_model
 from recs.models import make, model_class
@@ -149,14 +150,13 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     begins_us = derived.read(SEQUENCES).agg(F.min(F.unix_micros("first_ts"))).first()[0] or 0
     cuts_us = [c for c in cuts_us if c >= begins_us + horizon_us] or cuts_us[:1]
     if cls.trains:
-        cuts_us = replay.enough_cuts(derived.read(SEQUENCES), cuts_us, horizon_us, config.log.events.gains, config.fit, setting.repeats)
+        cuts_us = enough_cuts(derived.read(SEQUENCES), cuts_us, horizon_us, config.log.events.gains, config.fit, setting.repeats)
     outs = {from_micros(c): item_tables.folder(lake.root, from_micros(c), state) for c in cuts_us}
     tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
-    cuts = [replay.Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
-    exams = replay.exams_at_cuts(derived.read(SEQUENCES), cuts, config.log.events.gains)
-    if cls.trains:
-        exams = replay.answerable(exams, derived.read(SEQUENCES), setting.repeats, judged=config.fit.nights)
-    return cuts, replay.exams_sampled(exams, len(cuts), config.fit.most_users(len(cuts), cls.trains), each_cut=cls.trains)
+    cuts = [Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
+    return cuts, exams_to_fit(
+        derived.read(SEQUENCES), cuts, config.log.events.gains, config.fit, repeats=setting.repeats, trains=cls.trains,
+        max_users=config.fit.most_users(len(cuts), cls.trains))
 
 
 def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitted: Fit) -> Trained:

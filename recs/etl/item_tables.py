@@ -286,11 +286,12 @@ def _build(sources: Sources, identities: Mapping[Path, dict[str, Any]], kinds: t
         builds = begin(sources, histories, by_cut, config)
         for build in builds:
             write_items(build)
-        _write_kinds(builds, sources, histories, tuple(k for k in kinds if k not in _left_out_of(sources, kinds)), config)
+        not_there = _left_out_of(sources, kinds)
+        _write_kinds(builds, sources, histories, tuple(k for k in kinds if k not in not_there), config)
         facts = {b.cut_us: b for b in builds}
         for out, identity in identities.items():
             build = facts[identity["cut_us"]]
-            left_out = _left_out(build.n_items, kinds, config) | _left_out_of(sources, kinds)
+            left_out = _left_out(build.n_items, kinds, config) | not_there
             for kind, why in left_out.items():
                 log.warning("item tables without %s: %s", kind, why)
             made = [k for k in kinds if k not in left_out]

@@ -1,8 +1,6 @@
 """Earlier nights asked again: what parameters would have made the best lists, by what followed?
 
-    sequences                       one row per user, up to the present
-    exams_at_cuts                   one row per user and earlier cut at which something followed: the row, the cut, the request, the truth
-    exams_sampled                   at most `max_users` per cut, chosen by a hash of the user
+    exams                           one row per user and earlier cut at which something followed (recs/judge/exams.py)
     Exams                           the questions a model class asks of them (recs/models/fitting.py), answered on the executors
     fit                             the parameters of one model by name
 
@@ -17,7 +15,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -39,30 +37,19 @@ from recs.serve.rules import FOR_EVER, Forbidden, Rules
 from recs.serve.score import batches, one_thread
 
 from . import parts
+from .exams import EXAM_COLUMNS
 from .metrics import metrics_of_hits
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
-    from recs.config import Config, FitConfig
+    from recs.config import Config
     from recs.nn.staged import Staged as StagedFolder
 
 log = logging.getLogger(__name__)
 
 CELLS = 1 << 24         # users x items of a batch: 64 MB of scores
 LISTS_HERE = 5_000      # lists whose arrays the driver may hold: about 100 MB of the blend's
-NO_CUT = np.iinfo(np.int64).max
-EXAM_COLUMNS = (*SEQUENCE_COLUMNS, "night", "cut_us", "request_us", "truth", "gain")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One earlier night: its item tables, the knowledge cut, the instant its lists were used; what counts followed within the horizon."""
-
-    tables: str | Path
-    cut_us: int
-    request_us: int
-    horizon_us: int
 
 
 def setting_of(config: Config, n_items: int) -> Setting:
@@ -75,83 +62,6 @@ def setting_of(config: Config, n_items: int) -> Setting:
     return Setting(
         repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places,
         texts=config.text is not None and config.log.items is not None)
-
-
-def one_target(item_index: str) -> list[Column]:
-    """`truth` and `gain` of exams whose lists have one target each: the item in a column."""
-    from pyspark.sql import functions as F
-
-    return [F.array(item_index).alias("truth"), F.array(F.lit(1.0).cast("float")).alias("gain")]
-
-
-def exams_at_cuts(sequences: DataFrame, cuts: Sequence[Cut], gains: Mapping[int, float]) -> DataFrame:
-    """EXAM_COLUMNS: a row per user and cut with a target event in [cut, cut + horizon); `night` is the place in `cuts`.
-
-    `gains`: of every target event type, by its code (`EventMapping.gains`).
-    """
-    from pyspark.sql import functions as F
-
-    nights = F.array(*(
-        F.struct(
-            F.lit(n).alias("night"), F.lit(c.cut_us).alias("cut_us"), F.lit(c.request_us).alias("request_us"),
-            F.lit(c.cut_us + c.horizon_us).alias("until_us"),
-        )
-        for n, c in enumerate(cuts)
-    ))
-    targets = ", ".join(str(int(code)) for code in gains)
-    met = F.expr(f"""
-        filter(arrays_zip(item_index, ts, type_code), e -> e.ts >= cut_us AND e.ts < until_us AND e.type_code IN ({targets}))
-    """)
-    worth = "CASE e.type_code " + " ".join(f"WHEN {int(code)} THEN {float(gain)!r}F" for code, gain in gains.items()) + " END"
-    gain = F.expr(f"transform(truth, i -> array_max(transform(filter(met, e -> e.item_index = i), e -> {worth})))")
-    since = F.timestamp_micros(F.lit(min(c.cut_us for c in cuts)))
-    recent = sequences.where(F.col("last_ts") >= since).select(*SEQUENCE_COLUMNS, F.explode(nights).alias("at"))
-    asked = recent.select(*SEQUENCE_COLUMNS, "at.*").withColumn("met", met).where(F.size("met") > 0)
-    truth = F.expr("array_distinct(transform(met, e -> e.item_index))")
-    return asked.withColumn("truth", truth).withColumn("gain", gain).select(*EXAM_COLUMNS)
-
-
-def answerable(exams: DataFrame, sequences: DataFrame, repeats: bool, judged: int = 0) -> DataFrame:
-    """The exams that teach: an item of the truth had been met by somebody before the cut, and is new to the user unless `repeats`.
-
-    On a log of news seven in ten have none.  Nights below `judged` stay whole: models are compared by them, and there a miss is a miss.
-    """
-    from pyspark.sql import functions as F
-
-    met = sequences.select(F.explode(F.arrays_zip("item_index", "ts")).alias("e"))
-    first = met.groupBy(F.col("e.item_index").alias("item")).agg(F.min("e.ts").alias("first_us"))
-    asked = exams.where(F.col("night") >= judged).select("user_id", "night", "cut_us", "item_index", "ts", F.explode("truth").alias("item"))
-    known = asked.join(F.broadcast(first), "item").where("first_us < cut_us")
-    if not repeats:
-        known = known.where("NOT exists(arrays_zip(item_index, ts), e -> e.item_index = item AND e.ts < cut_us)")
-    teaching = exams.join(known.select("user_id", "night").distinct(), ["user_id", "night"], "left_semi").select(*exams.columns)
-    return teaching if not judged else exams.where(F.col("night") < judged).unionByName(teaching)
-
-
-def enough_cuts(
-    sequences: DataFrame, cuts_us: Sequence[int], horizon_us: int, gains: Mapping[int, float], fit: FitConfig, repeats: bool = True,
-) -> list[int]:
-    """The latest of these cuts (latest first) to train on: `train_nights`, and more where fewer than `train_lists` lists of those teach."""
-    def lists(some: Sequence[int]) -> np.ndarray:
-        exams = answerable(exams_at_cuts(sequences, [Cut("", c, c, horizon_us) for c in some], gains), sequences, repeats)
-        found = dict(exams.groupBy("night").count().collect())
-        return np.cumsum([found.get(n, 0) for n in range(len(some))])
-
-    usual, more = list(cuts_us[: fit.train_nights]), list(cuts_us[fit.train_nights : fit.max_train_nights])
-    if not more or (have := lists(usual)[-1]) >= fit.train_lists:
-        return usual
-    return usual + more[: int(np.searchsorted(have + lists(more), fit.train_lists)) + 1]
-
-
-def exams_sampled(exams: DataFrame, n_cuts: int, max_users: int, *, each_cut: bool = False) -> DataFrame:
-    """About `max_users` exams per cut; the same users at every cut, or others at `each_cut`: to learn from, many users are worth more."""
-    from pyspark.sql import functions as F
-
-    share = max_users * n_cuts / max(exams.count(), 1)
-    if share >= 1:
-        return exams
-    drawn = F.xxhash64("user_id", "cut_us" if each_cut else F.lit("fit"))
-    return exams.where(F.pmod(drawn, F.lit(1_000_000)) < int(share * 1_000_000))
 
 
 def fit(
@@ -467,4 +377,4 @@ def _metric_sums(name: str, params: dict[str, Any], question: Question) -> np.nd
     return np.array([values.sum() for values in found.values()])
 
 
-__all__ = ["EXAM_COLUMNS", "NO_CUT", "Cut", "Exams", "enough_cuts", "exams_at_cuts", "exams_sampled", "fit", "one_target", "setting_of"]
+__all__ = ["Exams", "fit", "setting_of"]

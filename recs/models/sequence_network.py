@@ -42,7 +42,7 @@ def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.
     `number` [V] of each vocabulary integer, 0 = none.
     """
     items = numbers_of(events["h_item"], number)
-    order = np.argsort(items > 0, axis=1, kind="stable")        # what is left out joins the padding on the left
+    order = _known_last(items)
     found = {name: np.take_along_axis(events[name], order, axis=1) for name in ("h_type", "h_ts", "h_dwell")}
     items = np.take_along_axis(items, order, axis=1)
     there = items > 0
@@ -105,8 +105,7 @@ class Network:
         states: np.ndarray | None = None
         with one_thread():
             for w, some in _by_width(events["h_len"], length):
-                cut = {n: v[some][:, length - w :] if v.ndim > 1 and n not in OF_HISTORY else v[some] for n, v in events.items()}
-                found = self.net.state({name: torch.from_numpy(_filled(values)) for name, values in cut.items()}).numpy()
+                found = self.net.state(_cut(events, some, w)).numpy()
                 states = np.zeros((len(known), found.shape[1]), np.float32) if states is None else states
                 states[some] = found[: len(some)]
         return Read(np.zeros((len(known), self.net.config.dim), np.float32) if states is None else states, known)
@@ -133,14 +132,13 @@ class Network:
         if self.net.reads_text:
             return None
         events, numbers = numbered(newest, self.number), numbers_of(listed, self.number)
-        order = np.argsort(numbers_of(newest["h_item"], self.number) > 0, axis=1, kind="stable")
+        order = _known_last(numbers_of(newest["h_item"], self.number))
         length = events["h_item"].shape[1]
         out = np.zeros((*listed.shape, length), np.float32)
         with one_thread(), torch.inference_mode(False), torch.enable_grad():
             for w, some in _by_width(events["h_len"], length):
-                cut = {name: torch.from_numpy(_filled(v[some][:, length - w :] if v.ndim > 1 else v[some])) for name, v in events.items()}
                 self.net.item.watched = []
-                state = self.net.state(cut)
+                state = self.net.state(_cut(events, some, w))
                 read, self.net.item.watched = self.net.item.watched[0], None
                 asked = torch.from_numpy(_filled(numbers[some]).astype(np.int64))
                 for k in range(asked.shape[1]):
@@ -180,6 +178,17 @@ def _by_width(h_len: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]
     for w in np.unique(width[h_len > 0]):
         for some in _by_rows(np.flatnonzero((h_len > 0) & (width == w))):
             yield int(w), some
+
+
+def _cut(events: dict[str, np.ndarray], some: np.ndarray, width: int) -> dict[str, torch.Tensor]:
+    """The newest `width` events of these users, filled up to ROWS."""
+    cut = {n: v[some][:, v.shape[1] - width :] if v.ndim > 1 and n not in OF_HISTORY else v[some] for n, v in events.items()}
+    return {name: torch.from_numpy(_filled(values)) for name, values in cut.items()}
+
+
+def _known_last(items: np.ndarray) -> np.ndarray:
+    """[U, L] order in which what has no number (0) joins the padding on the left."""
+    return np.argsort(items > 0, axis=1, kind="stable")
 
 
 def _by_rows(users: np.ndarray) -> Iterator[np.ndarray]:

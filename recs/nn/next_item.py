@@ -107,6 +107,14 @@ class NextItem(nn.Module):
         """[N, S], [N, D] -> [N]: the same for pairs."""
         return (states * vectors).sum(-1)
 
+    def places(self, h_item: Tensor) -> Tensor:
+        """[L] place of each position in a history of `length`: they count from the newest, so that padding moves none."""
+        return torch.arange(self.config.length - h_item.shape[1], self.config.length, device=h_item.device)
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """`x` with the configured dropout, in training."""
+        return F.dropout(x, self.config.dropout, self.training)
+
     def rows_for_new(self, n: int) -> dict[str, Tensor]:
         """What stands in tensors with a row per item (item.weight, …) for n items that came after training."""
         return {"item.weight": self.item.weight.new_zeros(n, self.config.dim)}
@@ -195,6 +203,28 @@ class NextItem(nn.Module):
     def _width(self, batch: Batch) -> int:
         """Columns that are not padding in every row, at most `length`."""
         return max(1, min(int(batch["h_len"].max()), self.config.length))
+
+
+class Biased(NextItem):
+    """A score is state · vector + the item's bias; `make_bias` is to be called once the other first weights are there."""
+
+    bias: nn.Embedding
+
+    def make_bias(self) -> None:
+        """Under `bce` every item starts as probable as one of all."""
+        nn.init.constant_(self.bias.weight, -math.log(max(self.n_items, 2)) if self.config.loss == "bce" else 0.0)
+
+    def rows_for_new(self, n: int) -> dict[str, Tensor]:
+        """An item that is new tonight is as probable as the typical one."""
+        return super().rows_for_new(n) | {"bias.weight": self.bias.weight[1:].median().expand(n, 1)}
+
+    def vectors(self, numbers: Tensor) -> Tensor:
+        """[W, D + 1]: the item's vector and its bias."""
+        return torch.cat([super().vectors(numbers), self.bias(numbers)], dim=-1)
+
+    def _scaled(self, states: Tensor) -> Tensor:
+        states = super()._scaled(states)
+        return torch.cat([states, torch.ones_like(states[:, :1])], dim=-1)
 
 
 def newest(batch: Batch, width: int) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from item_table_double import build  # noqa: E402
 
 from recs.clock import DAY  # noqa: E402
 from recs.config import FitConfig  # noqa: E402
-from recs.judge.replay import Cut, Exams, answerable, enough_cuts, exams_at_cuts, exams_sampled, fit  # noqa: E402
+from recs.judge.exams import Cut, answerable, enough_cuts, exams_at_cuts, exams_sampled  # noqa: E402
+from recs.judge.replay import Exams, fit  # noqa: E402
 from recs.models.base import Setting  # noqa: E402
 from recs.models.blend_fit import components, search  # noqa: E402
 from recs.models.fitting import SettingError, with_fixed  # noqa: E402

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -41,5 +40,5 @@ class GRU4Rec(NextItem):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        x = F.dropout(self.item(h_item) * math.sqrt(self.config.dim), self.config.dropout, self.training)
-        return F.dropout(self.norm(over_history(self.gru, x, h_item)), self.config.dropout, self.training)
+        x = self.dropped(self.item(h_item) * math.sqrt(self.config.dim))
+        return self.dropped(self.norm(over_history(self.gru, x, h_item)))

@@ -47,8 +47,7 @@ class HSTU(NextItem):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        places = torch.arange(self.config.length - h_item.shape[1], self.config.length, device=h_item.device)
-        x = F.dropout(self.item(h_item) * math.sqrt(self.config.dim) + self.position(places), self.config.dropout, self.training)
+        x = self.dropped(self.item(h_item) * math.sqrt(self.config.dim) + self.position(self.places(h_item)))
         may_see = causal(h_item) & (h_item > 0).view(len(h_item), 1, 1, -1)      # without softmax a row may be empty
         for layer in self.layers:
             x = layer(x, may_see, batch)

@@ -119,10 +119,10 @@ class InterestDynamics(NextItem):
         x = self.event(self.item(h_item), batch)
         if self.config.places:
             x = x + self.region(batch["h_place"])
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = self.dropped(x)
         if self.config.encoder != "transformer":
             return self.norm_interest(over_history(self.encoder, x * (h_item > 0).unsqueeze(-1), h_item))
-        x = x + self.position(torch.arange(self.config.length - h_item.shape[1], self.config.length, device=x.device))
+        x = x + self.position(self.places(h_item))
         for block in self.blocks:
             x = block(x, causal(h_item))
         return self.norm_interest(x)

@@ -18,7 +18,6 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -62,16 +61,16 @@ class LMAdapter(NextItem):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        x = self._drop(self.norm_event(self.event(self.item.spoken(h_item), batch)))
+        x = self.dropped(self.norm_event(self.event(self.item.spoken(h_item), batch)))
         if self.config.adapter == "transformer":
-            x = x + self.position(torch.arange(self.config.length - h_item.shape[1], self.config.length, device=x.device))
+            x = x + self.position(self.places(h_item))
             for block in self.blocks:
                 x = block(x, causal(h_item))
         else:
             x = over_history(self.adapter, x * (h_item > 0).unsqueeze(-1), h_item)
         if self.config.time:
             x = x + self.age(batch["ask_us"] - batch["h_ts"])
-        return self._drop(self.norm(x))
+        return self.dropped(self.norm(x))
 
     @torch.no_grad()
     def decode(self, batch: Batch, k: int) -> Tensor:
@@ -85,9 +84,6 @@ class LMAdapter(NextItem):
             listed.append(scores.argmax(dim=1) + 1)
             events = _met(events, listed[-1])
         return torch.stack(listed, dim=1)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, self.training)
 
 
 def _met(events: Batch, item_B: Tensor) -> dict[str, Tensor]:

@@ -14,15 +14,13 @@ Shape suffixes: B histories, L positions, S numbers of F(X), D dimensions.
 """
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from recs.nn.next_item import Batch, NextItem, NextItemConfig
+from recs.nn.next_item import Batch, Biased, NextItemConfig
 
 
 class LMHistoryConfig(NextItemConfig):
@@ -34,7 +32,7 @@ class LMHistoryConfig(NextItemConfig):
     loss: Literal["softmax", "sampled", "gbce", "bce", "squares"] = "bce"
 
 
-class LMHistory(NextItem):
+class LMHistory(Biased):
     """`n_items` items, numbered from 1."""
 
     Config = LMHistoryConfig
@@ -47,25 +45,13 @@ class LMHistory(NextItem):
         self.bias = nn.Embedding(n_items + 1, 1)
         self.start()
         nn.init.normal_(self.of_text.weight, std=1.0)       # F(X) has unit length
-        nn.init.constant_(self.bias.weight, -math.log(max(n_items, 2)) if config.loss == "bce" else 0.0)
-
-    def rows_for_new(self, n: int) -> dict[str, Tensor]:
-        """An item that is new tonight is as probable as the typical one."""
-        return super().rows_for_new(n) | {"bias.weight": self.bias.weight[1:].median().expand(n, 1)}
+        self.make_bias()
 
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]: the text is of the whole history, so that only the newest position may be asked."""
-        said = F.dropout(self.of_text(batch["h_text"].float()), self.config.dropout, self.training)
+        said = self.dropped(self.of_text(batch["h_text"].float()))
         state = torch.tanh(said) if self.config.head == "network" else said
         return state.unsqueeze(1).expand(-1, batch["h_item"].shape[1], -1)
-
-    def vectors(self, numbers: Tensor) -> Tensor:
-        """[W, D + 1]: the item's vector and its bias."""
-        return torch.cat([super().vectors(numbers), self.bias(numbers)], dim=-1)
-
-    def _scaled(self, states: Tensor) -> Tensor:
-        states = super()._scaled(states)
-        return torch.cat([states, torch.ones_like(states[:, :1])], dim=-1)
 
     def _pairs(self, part: Batch, width: int) -> tuple[Tensor, Tensor]:
         return super()._pairs({**part, "follow": torch.zeros_like(part["follow"])}, width)

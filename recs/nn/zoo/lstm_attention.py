@@ -79,7 +79,7 @@ class LSTMAttention(NextItem):
 
     def _answered(self, batch: Batch) -> tuple[Tensor, Tensor]:
         h_item = batch["h_item"]
-        x = self._drop(self.event(self.item(h_item), batch)) * (h_item > 0).unsqueeze(-1)
+        x = self.dropped(self.event(self.item(h_item), batch)) * (h_item > 0).unsqueeze(-1)
         h = self.norm_read(self._read(x, h_item))
         asked, keys = self.ask(h), self.key(h)
         said, share, step = [], h.new_zeros(h.shape[:2]), self.config.window
@@ -90,7 +90,7 @@ class LSTMAttention(NextItem):
             if hi == h.shape[1]:
                 share[:, first:hi] = share_BHCK[:, :, -1].mean(1)
         both = torch.cat([torch.cat(said, dim=1), h], dim=-1)
-        state = self.out(self._drop(both))
+        state = self.out(self.dropped(both))
         if self.config.time:
             state = state + self.age(batch["ask_us"] - batch["h_ts"])
         return self.norm(state), share
@@ -119,6 +119,3 @@ class LSTMAttention(NextItem):
     def _said(self, share_BHCK: Tensor, h_BKD: Tensor) -> Tensor:
         values = h_BKD.unflatten(-1, (share_BHCK.shape[1], -1)).transpose(1, 2)
         return (share_BHCK @ values).transpose(1, 2).flatten(2)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, self.training)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -44,9 +42,8 @@ class SASRec(NextItem):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        places = torch.arange(self.config.length - h_item.shape[1], self.config.length, device=h_item.device)
-        x = self.item(h_item) * math.sqrt(self.config.dim) + self.position(places)
-        x, may_see = F.dropout(x, self.config.dropout, self.training), causal(h_item)
+        x = self.item(h_item) * math.sqrt(self.config.dim) + self.position(self.places(h_item))
+        x, may_see = self.dropped(x), causal(h_item)
         for block in self.blocks:
             x = block(x, may_see)
         return self.norm(x)

@@ -47,11 +47,11 @@ class TiSASRec(NextItem):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        places = torch.arange(self.config.length - h_item.shape[1], self.config.length, device=h_item.device)
-        x = F.dropout(self.item(h_item) * math.sqrt(self.config.dim), self.config.dropout, self.training)
+        places = self.places(h_item)
+        x = self.dropped(self.item(h_item) * math.sqrt(self.config.dim))
         apart, may_see = self._intervals(batch["h_ts"]), causal(h_item)
-        tables = [F.dropout(e.weight, self.config.dropout, self.training) for e in self.interval]
-        positions = [F.dropout(e(places), self.config.dropout, self.training) for e in self.position]
+        tables = [self.dropped(e.weight) for e in self.interval]
+        positions = [self.dropped(e(places)) for e in self.position]
         for block in self.blocks:
             x = block(x, may_see, apart, tables, positions)
         return self.norm(x)

@@ -22,13 +22,12 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from recs.nn.attention import Block
 from recs.nn.events import NUMBERS, EventInput, Scaled, user_numbers
-from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal, newest
+from recs.nn.next_item import Batch, Biased, NextItemConfig, causal, newest
 from recs.nn.recurrent import RECURRENT, over_history
 from recs.nn.time import DAY
 
@@ -47,7 +46,7 @@ class TransformerLSTMConfig(NextItemConfig):
     time: bool = True               # False: no gap, no clock, no (L, D, P), slow memories by place
 
 
-class TransformerLSTM(NextItem):
+class TransformerLSTM(Biased):
     """`n_items` items, numbered from 1."""
 
     Config = TransformerLSTMConfig
@@ -68,7 +67,7 @@ class TransformerLSTM(NextItem):
         self.norm = nn.LayerNorm(d)
         self.bias = nn.Embedding(n_items + 1, 1)
         self.start()
-        nn.init.constant_(self.bias.weight, -math.log(max(n_items, 2)) if config.loss == "bce" else 0.0)
+        self.make_bias()
 
     def prepare(self, batch: Batch) -> None:
         """The numbers' mean and spread over the real positions."""
@@ -81,12 +80,12 @@ class TransformerLSTM(NextItem):
         h_item = batch["h_item"]
         x = self.event(self.item(h_item), batch)
         numbers = self.of_numbers(self.scaled(user_numbers(batch))) if self.reads_numbers else 0.0
-        x, may_see = self._drop(x + numbers), causal(h_item)
+        x, may_see = self.dropped(x + numbers), causal(h_item)
         for block in self.blocks:
             x = block(x, may_see)
         encoded = self.norm_encoded(x) * (h_item > 0).unsqueeze(-1)
         fast = over_history(self.decoder, encoded, h_item)
-        state = self.out(self._drop(torch.cat([fast, *self._slow(encoded, batch)], dim=-1)))
+        state = self.out(self.dropped(torch.cat([fast, *self._slow(encoded, batch)], dim=-1)))
         return self.norm(state + numbers)
 
     def _slow(self, encoded_BLD: Tensor, batch: Batch) -> list[Tensor]:
@@ -101,18 +100,3 @@ class TransformerLSTM(NextItem):
             (-math.log(2) * days / half_life).masked_fill(~may, -math.inf).softmax(dim=-1) @ encoded_BLD
             for half_life in self.half_life.exp()
         ]
-
-    def rows_for_new(self, n: int) -> dict[str, Tensor]:
-        """An item that is new tonight is as probable as the typical one."""
-        return super().rows_for_new(n) | {"bias.weight": self.bias.weight[1:].median().expand(n, 1)}
-
-    def vectors(self, numbers: Tensor) -> Tensor:
-        """[W, D + 1]: the item's vector and its bias."""
-        return torch.cat([super().vectors(numbers), self.bias(numbers)], dim=-1)
-
-    def _scaled(self, states: Tensor) -> Tensor:
-        states = super()._scaled(states)
-        return torch.cat([states, torch.ones_like(states[:, :1])], dim=-1)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, self.training)
