@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,22 +61,29 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", action="store_true", help="only render benchmarks/README.md")
     args = p.parse_args(argv)
     if not args.table:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        for name in ("run_split", "recs.models"):
-            logging.getLogger(name).setLevel(logging.INFO)
-        spark = start("recs quality", SparkConfig(shuffle_partitions=4, driver_memory="3g", java_options="-XX:TieredStopAtLevel=1"))
-        for split in args.splits:
-            _run_split(args, spark, split)
-        spark.stop()
+        for split, model, seed, run in each_run(args):
+            add_row(args, split, model, seed, run)
     _render(args.judge)
     return 0
 
 
-def _run_split(args: argparse.Namespace, spark: Any, name: str) -> None:
-    folder = args.work / "splits" / name.replace(":", "-")
+def each_run(args: argparse.Namespace, of: type[Run] = Run) -> Iterator[tuple[str, str, int, Run]]:
+    """Split, model, seed and the run of every row that is not there yet, in one Spark session."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("run_split", "recs.models"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    spark = start("recs quality", SparkConfig(shuffle_partitions=4, driver_memory="3g", java_options="-XX:TieredStopAtLevel=1"))
+    for name in args.splits:
+        for model, seed, run in _runs_of(args, spark, name, of):
+            yield name, model, seed, run
+    spark.stop()
+
+
+def _runs_of(args: argparse.Namespace, spark: Any, name: str, of: type[Run]) -> Iterator[tuple[str, int, Run]]:
+    folder = _folder(args, name)
     if not (folder / "meta.json").exists():
         subprocess.run([sys.executable, args.judge / "splits.py", *name.split(":"), folder], check=True, stdout=subprocess.DEVNULL)
-    fixed, keys = parse_settings(args.set)
+    fixed, keys = parse_settings([s for s in args.set if "=" in s])
     split, spark_work = SplitFolder(folder, spark), args.work / "tables" / name.replace(":", "-")
     shared: Run | None = None
     for model in args.models:
@@ -85,20 +93,29 @@ def _run_split(args: argparse.Namespace, spark: Any, name: str) -> None:
             own = spark_work / model if model in OWN_TABLES else spark_work / "shared"
             own.mkdir(parents=True, exist_ok=True)
             settings = fixed | ({"seed": seed} if model_class(model).trains else {})
-            run = Run(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60))
+            run = of(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60))
             if model not in OWN_TABLES:     # one build for all: a kind that is missing means that a cut is built again
                 run.also = frozenset().union(*(replace(run, name=m, fixed={}).kinds for m in args.models if m not in OWN_TABLES))
             if shared is not None:      # histories and item hours of the split are the same for every model
                 for cached in ("_history", "_sequences", "_hours"):
                     if cached in shared.__dict__:
                         run.__dict__[cached] = shared.__dict__[cached]
-            began = time.monotonic()
-            out = args.work / "lists" / f"{name.replace(':', '__')}__{model}__{seed}{'_'.join(['', *args.set])}.parquet"
-            write_one_file(run.lists(), out)
-            _add(args, name, model, seed, out, folder, time.monotonic() - began)
+            yield model, seed, run
             shared = shared or run
             if model in OWN_TABLES:
                 shutil.rmtree(own)
+
+
+def add_row(args: argparse.Namespace, split: str, model: str, seed: int, run: Run) -> None:
+    """Make the lists, have them scored, also against the rival's where the judge keeps them, and keep the row."""
+    began = time.monotonic()
+    out = args.work / "lists" / f"{split.replace(':', '__')}__{model}__{seed}{'_'.join(['', *args.set])}.parquet"
+    write_one_file(run.lists(), out)
+    _add(args, split, model, seed, out, _folder(args, split), time.monotonic() - began)
+
+
+def _folder(args: argparse.Namespace, split: str) -> Path:
+    return args.work / "splits" / split.replace(":", "-")
 
 
 def _is_there(split: str, model: str, seed: int, settings: list[str]) -> bool:
@@ -110,7 +127,6 @@ def _rows() -> list[dict[str, str]]:
 
 
 def _add(args: argparse.Namespace, split: str, model: str, seed: int, out: Path, folder: Path, seconds: float) -> None:
-    """Have the lists scored, also against the rival's where the judge keeps them, and keep the row."""
     rival = next((r for r in RIVALS[model] if _lists_of(args.judge, split, r).exists()), None)
     versus = ["--vs", _lists_of(args.judge, split, rival)] if rival else []
     said = subprocess.run([sys.executable, args.judge / "score.py", out, folder, *versus], check=True, capture_output=True, text=True)
