@@ -40,7 +40,6 @@ log = logging.getLogger("run_split")
 TABLES_SHARE = 0.35     # of the time left, for the item tables of earlier cuts
 FIRST_CUTS = 4          # built to see what a cut costs
 WINDOWS = 8             # earlier windows of a protocol with one target per user, each a quarter of its length before the one after it
-LIGHT = 20              # times as many lists for models with light examples
 TARGETS = 2             # per user and window: the last, and another
 
 
@@ -191,7 +190,7 @@ class Run:
 
     def _most_users(self, n_cuts: int) -> int:
         fit, cls = self.config.fit, model_class(self.name)
-        return LIGHT * fit.train_lists // n_cuts if cls.light else fit.most_users(n_cuts, cls.trains)
+        return fit.most_users(n_cuts, cls.trains, cls.light)
 
     def _affordable(self, cuts_us: list[int]) -> list[int]:
         """As many of the cuts, the latest first, as a share of the time left bears; the first few show what one costs."""

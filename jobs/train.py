@@ -156,7 +156,7 @@ def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attemp
     cuts = [Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
     return cuts, exams_to_fit(
         derived.read(SEQUENCES), cuts, config.log.events.gains, config.fit, repeats=setting.repeats, trains=cls.trains,
-        max_users=config.fit.most_users(len(cuts), cls.trains))
+        max_users=config.fit.most_users(len(cuts), cls.trains, cls.light))
 
 
 def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitted: Fit) -> Trained:

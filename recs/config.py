@@ -217,6 +217,7 @@ class FitConfig(_Strict):
     train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from, at least
     max_train_nights: int = Field(120, ge=1)        # … and at most: more than `train_nights` where those have fewer than `train_lists`
     train_lists: int = Field(12_000, ge=100)        # users and cuts that they learn from, at most; 12,000 are 450 MB of examples
+    light_lists: int = Field(240_000, ge=100)       # … models whose examples are histories alone: a twentieth of the bytes each
     # fitted anew when the reigning recipe's newest fit is so old; item tables, and with them all that models read of items, are of the
     # night itself in any case
     every: Literal["never", "nightly"] | Duration = timedelta(days=7)
@@ -225,8 +226,10 @@ class FitConfig(_Strict):
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10
 
-    def most_users(self, n_cuts: int, trains: bool) -> int:
+    def most_users(self, n_cuts: int, trains: bool, light: bool = False) -> int:
         """Users that each of so many cuts asks, at most; what trains shares its lists out among its cuts."""
+        if light:
+            return self.light_lists // n_cuts
         return min(self.max_users, self.train_lists // n_cuts) if trains else self.max_users
 
     def is_due(self, through_us: int, as_of_us: int) -> bool:

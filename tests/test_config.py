@@ -68,6 +68,13 @@ def test_when_a_model_is_fitted_anew_is_a_policy(tmp_path: Path, every: str, age
     assert fit.is_due(1_000 * DAY, (1_000 + age_d) * DAY) is due
 
 
+def test_what_learns_shares_its_lists_out_among_its_cuts(tmp_path: Path):
+    fit = load(written(tmp_path, MINIMAL + "fit: {max_users: 500, train_lists: 1000, light_lists: 8000}\n")).fit
+    assert [fit.most_users(n, trains=False) for n in (1, 10)] == [500, 500]
+    assert [fit.most_users(n, trains=True) for n in (1, 10)] == [500, 100]
+    assert [fit.most_users(n, trains=True, light=True) for n in (1, 10)] == [8000, 800]
+
+
 def test_gains_of_targets_are_weights_in_units_of_the_least(tmp_path: Path):
     types = "{view: {code: 1, weight: 0.5}, buy: {code: 7, weight: 2}, skip: {code: 3, weight: 0, target: false}}"
     config = load(written(tmp_path, MINIMAL.replace("    user_id", f"    event_types: {types}\n    user_id")))

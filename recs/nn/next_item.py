@@ -36,7 +36,7 @@ from recs.nn.metrics import sums_of_ranks
 
 EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place")
 OF_HISTORY = ("h_text",)    # of a history as a whole
-ROWS = 64               # histories encoded together in training: of like length, so that little padding is computed
+ROWS = 64               # histories encoded together in training on a CPU: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
 K = 10                  # of the metrics
 
@@ -134,7 +134,8 @@ class NextItem(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Mean over all pairs of the batch: positions with `follow` and what follows, newest positions and their targets."""
         states, rows_of, wanted, met = [], [], [], 0
-        for rows in batch["h_len"].argsort().split(ROWS):
+        together = len(batch["h_len"]) if batch["h_len"].is_cuda else ROWS
+        for rows in batch["h_len"].argsort().split(together):
             part = {name: values[rows] for name, values in batch.items()}
             width = self._width(part)
             states_BLD = self.encode(newest(part, width))
