@@ -216,8 +216,8 @@ class FitConfig(_Strict):
     nights: int = Field(2, ge=1)                    # cuts before the night
     train_nights: int = Field(40, ge=1)             # cuts before the night that networks and trees learn from, at least
     max_train_nights: int = Field(120, ge=1)        # … and at most: more than `train_nights` where those have fewer than `train_lists`
-    train_lists: int = Field(12_000, ge=100)        # users and cuts that they learn from, at most; 12,000 are 450 MB of examples
-    light_lists: int = Field(240_000, ge=100)       # … models whose examples are histories alone: a twentieth of the bytes each
+    train_lists: int = Field(12_000, ge=100)        # users and cuts that they learn from, at most; 12,000 are 1 GB of examples
+    light_lists: int = Field(240_000, ge=100)       # … models whose examples are histories alone: a kilobyte each, not 80
     # fitted anew when the reigning recipe's newest fit is so old; item tables, and with them all that models read of items, are of the
     # night itself in any case
     every: Literal["never", "nightly"] | Duration = timedelta(days=7)

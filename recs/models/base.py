@@ -56,7 +56,7 @@ class Model(ABC):
 
     name: ClassVar[str]
     trains: ClassVar[bool] = False      # learns weights from examples of many nights; else a few parameters from a few
-    light: ClassVar[bool] = False       # its examples are a kilobyte, not forty: it learns from more of them
+    light: ClassVar[bool] = False       # its examples are a kilobyte, not eighty: it learns from more of them
     personal: ClassVar[bool] = True     # False: every user is told the same, so equal lists are no sign of a broken model
 
     def __init__(self, params: dict[str, Any], weights: dict[str, np.ndarray] | None = None) -> None:

@@ -45,7 +45,7 @@ class Timeline(Model):
         switches = {f"family_{family}": has.get(family, True) for family in FAMILIES}
         return [{
             "ranker": "auto", "time": setting.clock, "evidence": True, "encoder": True, **switches,
-            "each": 40, "candidates": 112, "all_candidates": 448, "length": 50,
+            "each": 40, "candidates": 256, "all_candidates": 448, "length": 50,
             "horizon_us": setting.horizon_us, "repeats": setting.repeats,
             "prior": None, "seed": 1, "epochs": 6, "trees": 120, "network": {}, "train": {}, "chosen": {},
             "warm_epochs": 2, "warm_nights": 7, "warm_older": 0.25,
