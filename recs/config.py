@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .clock import parse_zone
 
@@ -225,6 +225,13 @@ class FitConfig(_Strict):
     horizon: Duration = timedelta(days=1)           # a cut's truth is what users meet in [cut, cut + horizon)
     max_users: int = Field(20_000, ge=1)            # users per cut, chosen by hash
     k: int = 10
+
+    @model_validator(mode="after")
+    def _most_are_not_fewer(self) -> FitConfig:
+        if self.max_train_nights < self.train_nights:
+            raise ValueError(
+                f"max_train_nights {self.max_train_nights} is below train_nights {self.train_nights}: raise the one or lower the other")
+        return self
 
     def most_users(self, n_cuts: int, trains: bool, light: bool = False) -> int:
         """Users that each of so many cuts asks, at most; what trains shares its lists out among its cuts."""

@@ -68,6 +68,11 @@ def test_when_a_model_is_fitted_anew_is_a_policy(tmp_path: Path, every: str, age
     assert fit.is_due(1_000 * DAY, (1_000 + age_d) * DAY) is due
 
 
+def test_nights_trained_on_at_most_are_not_fewer_than_at_least(tmp_path: Path):
+    with pytest.raises(ConfigError, match="max_train_nights 120 is below train_nights 200"):
+        load(written(tmp_path, MINIMAL + "fit: {train_nights: 200}\n"))
+
+
 def test_what_learns_shares_its_lists_out_among_its_cuts(tmp_path: Path):
     fit = load(written(tmp_path, MINIMAL + "fit: {max_users: 500, train_lists: 1000, light_lists: 8000}\n")).fit
     assert [fit.most_users(n, trains=False) for n in (1, 10)] == [500, 500]
