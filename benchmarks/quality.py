@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seeds", nargs="*", type=int, default=[1], help="of models that train")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in run_split.py; stands in the row")
     p.add_argument("--budget", type=float, default=30.0, metavar="MINUTES", help="of one model on one split")
+    p.add_argument("--refreshed", dest="set", action="append_const", const="refreshed", help="gts_last: item tables built again and again")
     p.add_argument("--table", action="store_true", help="only render benchmarks/README.md")
     args = p.parse_args(argv)
     if not args.table:
@@ -93,7 +94,8 @@ def _runs_of(args: argparse.Namespace, spark: Any, name: str, of: type[Run]) -> 
             own = spark_work / model if model in OWN_TABLES else spark_work / "shared"
             own.mkdir(parents=True, exist_ok=True)
             settings = fixed | ({"seed": seed} if model_class(model).trains else {})
-            run = of(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60))
+            run = of(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60),
+                     refreshed="refreshed" in args.set)
             if model not in OWN_TABLES:     # one build for all: a kind that is missing means that a cut is built again
                 run.also = frozenset().union(*(replace(run, name=m, fixed={}).kinds for m in args.models if m not in OWN_TABLES))
             if shared is not None:      # histories and item hours of the split are the same for every model

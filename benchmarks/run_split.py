@@ -14,8 +14,9 @@ fitted on what followed them, then, cut by cut, item tables rebuilt from that ni
 
 --no-refit keeps the item tables of the first cut for all nights (histories still grow).  --budget bounds the minutes: the first
 table builds are measured, then earlier cuts are dropped, and the model is not fitted again when the nights left need the time.
---set KEY=VALUE holds a parameter of the model fixed (span=14d), or, with a dot, sets a key of the configuration
-(item_tables.neighbours=100, fit.nights=4).  --work DIR keeps item tables between runs.
+--refreshed (gts_last) lets each request read item tables that were built after the fit events' end, as every night would: from the events
+before them that may be looked at.  --set KEY=VALUE holds a parameter of the model fixed (span=14d), or, with a dot, sets a key of the
+configuration (item_tables.neighbours=100, fit.nights=4).  --work DIR keeps item tables between runs.
 """
 from __future__ import annotations
 
@@ -25,23 +26,17 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from split_folder import (
-    SplitError,
-    SplitFolder,
-)
+from split_folder import SplitError, SplitFolder
 from split_run import Run, Stopwatch
 
 from recs.config import SparkConfig
 from recs.models import NAMES, ModelError, model_class
 from recs.models.fitting import SettingError
 from recs.session import SessionError, start
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("run_split")
 
@@ -83,6 +78,7 @@ def arg_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, help="Parquet file: user_id, night, item_id, rank, score")
     p.add_argument("--k", type=int, default=20, help="length of the lists (20)")
     p.add_argument("--no-refit", action="store_true", help="item tables of the first cut for all nights")
+    p.add_argument("--refreshed", action="store_true", help="gts_last: item tables built again and again up to each request")
     p.add_argument("--budget", type=float, default=30.0, metavar="MINUTES", help="time to keep to (30)")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a fixed parameter, or a key of the configuration")
     p.add_argument("--work", type=Path, help="folder for item tables and lists on their way; kept (a temporary one is removed)")
@@ -102,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
         model_class(args.model)
         spark = start("recs run_split", SparkConfig(shuffle_partitions=4, java_options="-XX:TieredStopAtLevel=1"))
         split = SplitFolder(args.split_dir, spark)
-        run = Run(split, args.model, split.config(keys), fixed, args.k, not args.no_refit, work.resolve(), watch)
+        run = Run(split, args.model, split.config(keys), fixed, args.k, not args.no_refit, work.resolve(), watch,
+                  refreshed=args.refreshed)
         rows = write_one_file(run.lists(), args.out)
         log.info("%5.0f s  %d rows in %s", watch.spent_s, rows, args.out)
     except (SplitError, ModelError, SettingError, SessionError, ValidationError) as e:

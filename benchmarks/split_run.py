@@ -3,6 +3,8 @@
     nightly     item tables of many earlier cuts and of every night, all in the same jobs; fitted on what followed the earlier cuts
                 before the first night, and again when `fit.every` has passed; lists of every night from that night's tables
     others      item tables of the fit events; fitted on earlier windows of the same protocol; one list per request
+    refreshed   (gts_last) item tables as they would be built again and again: each request reads the latest before it, made from events
+                that may be looked at and lie before its cut; fitted on earlier targets in the same way
 """
 from __future__ import annotations
 
@@ -11,13 +13,14 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
-from split_folder import LATER_US, SplitFolder, before_targets, quantile_us, targets_of, utc, whole_hours
+from split_folder import LATER_US, SplitError, SplitFolder, before_targets, quantile_us, targets_of, utc, whole_hours
 
 from recs.clock import HOUR, from_micros, micros
 from recs.config import Config
@@ -33,7 +36,7 @@ from recs.serve.rules import Rules
 from recs.serve.score import recommend
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column
 
 log = logging.getLogger("run_split")
 
@@ -80,6 +83,7 @@ class Run:
     cut_s: float = 0.0      # seconds that the item tables of a cut, a fit, the lists of a night took
     fit_s: float = 0.0
     list_s: float = 0.0
+    refreshed: bool = False
     also: frozenset[str] = frozenset()      # kinds of item tables that other models of the work folder read
     built: dict[int, Path] = field(default_factory=dict)    # cut -> item tables
 
@@ -107,6 +111,8 @@ class Run:
 
     def lists(self) -> list[Path]:
         """Lists of every night, a folder of Parquet each."""
+        if self.refreshed and self.split.protocol != "gts_last":
+            raise SplitError(f"{self.split.path}: --refreshed is for gts_last, this is {self.split.protocol}")
         return self._nightly() if self.split.nightly else self._by_request()
 
     # ---- nightly -----------------------------------------------------------------------------------------------------------
@@ -215,9 +221,25 @@ class Run:
         events = self.split.fit_events.persist()
         histories = self.sequences(events, LATER_US)
         fitted = self._fit(*self._earlier_targets(), None, histories) if self._is_fitted else Fit(self.grid[0], [])
+        kinds = kinds_of(self.name, [fitted.params])
         cut_us = whole_hours(micros(events.agg(F.max("ts")).first()[0]) + 1)
-        tables = self._tables_of(events, cut_us, kinds_of(self.name, [fitted.params]))
+        if self.refreshed:
+            return self._at_refreshes(fitted, kinds, cut_us)
+        tables = self._tables_of(events, cut_us, kinds)
         return [self._listed(fitted, tables, self.sequences(self.split.history(n), LATER_US), n) for n in self.split.nights]
+
+    def _at_refreshes(self, fitted: Fit, kinds: frozenset[str], first_us: int) -> list[Path]:
+        """Lists of the one night, a folder for the requests between two refreshes of the item tables."""
+        (night,) = self.split.nights
+        history = self.split.history(night).persist()
+        later = history.where(F.unix_micros("ts") > self._fit_range_us[1])
+        known, asked = self.split.fit_events.unionByName(later).persist(), self.sequences(history, LATER_US).persist()
+        cuts, out = list(range(first_us, self.split.last_request_us() + 1, self._refresh_us)), []
+        for cut_us, next_us in zip(cuts, [*cuts[1:], LATER_US], strict=True):
+            tables = self._tables_of(known.where(F.unix_micros("ts") < cut_us), cut_us, kinds)
+            between = F.col("request_us").between(0 if cut_us == first_us else cut_us, next_us - 1)
+            out.append(self._listed(fitted, tables, asked, night, between, f"-{cut_us}"))
+        return out
 
     def _tables_of(self, events: DataFrame, cut_us: int, kinds: frozenset[str]) -> Path:
         """Item tables of events that all lie before the cut."""
@@ -240,6 +262,8 @@ class Run:
             exams = self._exams(events, targets, 0)
             most = max(self.config.fit.max_users, self._most_users(1))
             return exams_sampled(exams, 1, most), [self._tables_of(known, cut_us, self.kinds)]
+        if self.refreshed:
+            return self._refreshed_targets(events)
         trains, starts = model_class(self.name).trains, self._window_starts(events)
         exams, tables = [], []
         for number, (start_us, end_us) in enumerate(starts):
@@ -255,6 +279,30 @@ class Run:
         for more in exams[1:]:
             every = every.unionByName(more)
         return exams_sampled(every, len(tables), self._most_users(len(tables))), tables
+
+    def _refreshed_targets(self, events: DataFrame) -> tuple[DataFrame, list[Path]]:
+        """The targets of the same windows, each with the item tables of the latest refresh before it."""
+        last_us, step_us, tables, found = self._fit_range_us[1], self._refresh_us, [], []
+        starts = self._window_starts(events)
+        for back in range(1, round((last_us - min(start for start, _ in starts)) / step_us) + 1):
+            known = events.where(F.unix_micros("ts") < last_us - back * step_us).persist()
+            tables.append(self._tables_of(known, whole_hours(last_us - back * step_us), self.kinds))
+            if time.monotonic() > self.watch.at(TABLES_SHARE):
+                break
+        for start_us, end_us in starts:
+            inside = events.where(F.col("ts") <= F.timestamp_micros(F.lit(end_us)))
+            found.append(targets_of(inside, start_us, self.split.filter_seen, per_user=TARGETS))
+        every = reduce(DataFrame.unionByName, found).drop("target").distinct()
+        number = F.greatest(F.ceil((last_us - F.unix_micros("ts")) / step_us) - 1, F.lit(0)).cast("int")
+        order = Window.partitionBy("user_id").orderBy("place")
+        every = every.withColumns({"night": number, "target": F.row_number().over(order)}).where(F.col("night") < len(tables)).persist()
+        exams = self._exams(events, every, F.col("night"))
+        return exams_sampled(exams, len(tables), self._most_users(len(tables))), tables
+
+    @property
+    def _refresh_us(self) -> int:
+        """Between two refreshes of the item tables: a quarter of a window, in whole hours."""
+        return max(self._window_us // 4 // HOUR * HOUR, HOUR)
 
     def _window_starts(self, events: DataFrame) -> list[tuple[int, int]]:
         """Start and end of the windows, the latest first: as long as the requests' own, each a quarter of that before the last."""
@@ -276,8 +324,8 @@ class Run:
         first_us, last_us = self._fit_range_us
         return max(min(self.split.last_request_us() - last_us, (last_us - first_us) // 4), HOUR)
 
-    def _exams(self, events: DataFrame, targets: DataFrame, number: int) -> DataFrame:
-        """A row per target: the history before it, and what it was."""
+    def _exams(self, events: DataFrame, targets: DataFrame, number: int | Column) -> DataFrame:
+        """A row per target: the history before it, and what it was; `number` of its item tables."""
         asked = targets.select(
             "user_id", "target", F.unix_micros("ts").alias("request_us"), *one_target("item_index"),
             F.lit(number).alias("night"), F.lit(NO_CUT).alias("cut_us"),
@@ -299,7 +347,7 @@ class Run:
     @property
     def _horizon_us(self) -> int:
         """How long what followed a cut was looked for."""
-        return self.split.horizon_us if self.split.nightly else self._window_us
+        return self.split.horizon_us if self.split.nightly else self._refresh_us if self.refreshed else self._window_us
 
     def _fit(self, exams: DataFrame, tables: list[Path], fitted: Fit | None, histories: DataFrame) -> Fit:
         held = self.fixed | model_class(self.name).kept(fitted.params) if fitted else self.fixed
@@ -312,14 +360,17 @@ class Run:
         self._say("fitted", tried=len(found.tried), nights=len(tables), **found.metrics, params=found.params)
         return found
 
-    def _listed(self, fitted: Fit, tables: Path, histories: DataFrame, night: int) -> Path:
-        """The night's lists as a folder of Parquet."""
+    def _listed(
+        self, fitted: Fit, tables: Path, histories: DataFrame, night: int, asked: Column | None = None, part: str = "",
+    ) -> Path:
+        """The night's lists as a folder of Parquet; `asked`: of these requests."""
         before = time.monotonic()
         model = self.work / "model"
         make(self.name, fitted.params, fitted.weights).save(model)
-        asked = histories.select(*SEQUENCE_COLUMNS).join(self.split.requests(night), "user_id").repartition(8, "user_id")
-        found = recommend(asked, model, tables, self.k, self.rules).withColumn("night", F.lit(night))
-        out = self.work / f"lists-{night:02d}"
+        requests = self.split.requests(night).where(F.lit(True) if asked is None else asked)
+        wanted = histories.select(*SEQUENCE_COLUMNS).join(requests, "user_id").repartition(8, "user_id")
+        found = recommend(wanted, model, tables, self.k, self.rules).withColumn("night", F.lit(night))
+        out = self.work / f"lists-{night:02d}{part}"
         found.select("user_id", "night", "item_id", "rank", "score").write.mode("overwrite").parquet(str(out))
         self.list_s = time.monotonic() - before
         self._say("night", night=night, seconds=round(self.list_s, 1))
