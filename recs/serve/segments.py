@@ -50,14 +50,14 @@ def segment_lists(
 
 
 def weighted(hours: DataFrame) -> DataFrame:
-    """item_id, segment, weight (a whole number) of hours within reach of the newest one."""
+    """The hours within reach of the newest one, with weight (a whole number)."""
     from pyspark.sql import functions as F
 
     newest = hours.agg(F.max("hour").alias("newest"))
     age_d = (F.unix_micros("newest") - F.unix_micros("hour")) / F.lit(float(DAY))
     near = hours.crossJoin(F.broadcast(newest)).withColumn("age_d", age_d).where(F.col("age_d") <= REACH * HALF_LIFE_D)
     weight = F.round(F.col("n_day_users") * F.pow(F.lit(2.0), -F.col("age_d") / HALF_LIFE_D) * UNIT).cast("decimal(28,0)")
-    return near.select("item_id", "segment", weight.alias("weight"))
+    return near.withColumn("weight", weight).drop("newest", "age_d")
 
 
 def _behind(own: DataFrame, everybody: DataFrame, wanted: DataFrame, k: int) -> DataFrame:
