@@ -29,10 +29,10 @@ WITH figures AS (
 trends AS (
     SELECT
         *,
-        avg(settled) OVER week AS trend,
-        1.96E0 * stddev_samp(settled) OVER week / sqrt(count(settled) OVER week) AS reach
+        avg(settled) OVER recent AS trend,
+        1.96E0 * stddev_samp(settled) OVER recent / sqrt(count(settled) OVER recent) AS reach
     FROM figures
-    WINDOW week AS (PARTITION BY list_name, is_whole ORDER BY served_on ROWS BETWEEN 6 PRECEDING AND CURRENT ROW)
+    WINDOW recent AS (PARTITION BY list_name, is_whole ORDER BY served_on ROWS BETWEEN 6 PRECEDING AND CURRENT ROW)
 )
 SELECT
     served_on,
@@ -54,7 +54,7 @@ SELECT
     gain_low,
     gain_high,
     came_true,
-    trend,
-    trend - reach AS trend_low,
-    trend + reach AS trend_high
+    round(trend, 9) AS trend,
+    round(trend - reach, 9) AS trend_low,
+    round(trend + reach, 9) AS trend_high
 FROM trends

@@ -49,7 +49,8 @@ TYPES = {"buy": 1, "view": 2, "impression": 3}
 LISTS = {       # user -> items, sources, model
     ("user", "ann"): ("abd", ("model", "model", "fallback"), "m1"), ("user", "bob"): ("cde", ("model",) * 3, "m1"),
     ("user", "cat"): ("abc", ("model",) * 3, "m2"),
-    ("segment", "gold"): ("dcb", ("segment",) * 3, "segment_popularity"), ("segment", "all"): ("cba", ("segment",) * 3, "segment_popularity"),
+    ("segment", "gold"): ("dcb", ("segment",) * 3, "segment_popularity"),
+    ("segment", "all"): ("cba", ("segment",) * 3, "segment_popularity"),
 }
 
 
