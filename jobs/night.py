@@ -64,13 +64,13 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> D
     return decision
 
 
-def _the_morning_after(lake: Lake, config: Config, steps: Steps) -> list[str]:
-    """What became of the lists of days that are over since the last time, in words; it does not change how this night ends."""
+def _the_morning_after(lake: Lake, config: Config, steps: Steps) -> list[tuple[str, str]]:
+    """Lines and their style: what became of the lists of the days that are over.  It does not change how this night ends."""
     with lease(lake.root, "outcomes", wait_s=600):
         if not score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps):
             return []
         fell, newest = score_outcomes.told(lake, config)
-    return [newest, *([f"[red]{fell}[/]"] if fell else [])]
+    return [(newest, ""), *([(fell, "red")] if fell else [])]
 
 
 def _night(config: Config, args: argparse.Namespace) -> Night:
@@ -140,8 +140,8 @@ def main(argv: list[str] | None = None) -> int:
                 record.step(name, seconds, **steps.counts[name])
             record.write(**facts)
         summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
-        for line in became:
-            console.print(line, highlight=False, soft_wrap=True)
+        for line, style in became:
+            console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
         console.print(reigning, highlight=False, soft_wrap=True)
         console.print(decision.line, style="green" if decision.is_published else "red", highlight=False)
         return 0 if decision.is_published else HELD

@@ -46,16 +46,19 @@ def by_day(root: str | Path, list_name: str, n: int) -> list[Row]:
 def grid(days: Sequence[Row]) -> Grid:
     """The days for a terminal, newest first."""
     out = Grid(title=f"list {days[-1]['list_name']}, {days[-1]['headline']}", title_justify="left", header_style="bold")
-    for column in ("day", "lists of", "served", "active", "judged", "figure", "popularity", "difference", "trend", "came true"):
-        out.add_column(column, no_wrap=True, justify="left" if column in ("day", "lists of") else "right")
+    for column in ("day", "judged", "served", "figure", "popular", "gain", "trend", "came true", ""):
+        out.add_column(column, no_wrap=True, justify="left" if column in ("day", "") else "right")
     for r in reversed(days):
-        lists = f"[yellow]{r['run_date']}[/]" if r["served_again"] else str(r["run_date"])
-        none = r["value"] is None
+        figure = popular = gain = ""
+        if r["value"] is not None:
+            figure = f"{r['value']:.3f}" + ("" if r["low"] is None else f" [{r['low']:.3f}, {r['high']:.3f}]")
+            popular, gain = f"{r['popularity']:.3f}", f"{r['gain']:+.3f}"
+        note = [] if r["is_whole"] else ["so far"]
+        note += [f"lists of {r['run_date']:%d %b}"] if r["served_again"] else []
         out.add_row(
-            f"{r['served_on']}{'' if r['is_whole'] else ' …'}", lists, f"{r['n_lists']:,}", f"{r['n_active']:,}", f"{r['n_judged']:,}",
-            "" if none else _interval(r["value"], r["low"], r["high"]), "" if none else f"{r['popularity']:.4f}",
-            "" if none else _signed(r["gain"], r["gain_low"], r["gain_high"]), "" if r["trend"] is None else f"{r['trend']:.4f}",
-            "" if r["came_true"] is None else f"{r['came_true']:.1%}",
+            f"{r['served_on']}", f"{r['n_judged']:,}", f"{r['n_lists']:,}", figure, popular, gain,
+            "" if r["trend"] is None else f"{r['trend']:.3f}", "" if r["came_true"] is None else f"{r['came_true']:.1%}",
+            f"[yellow]{', '.join(note)}[/]" if note else "",
         )
     return out
 
@@ -87,9 +90,9 @@ def plot(days: Sequence[Row], path: Path) -> Path:
     upper.set(ylabel=days[-1]["headline"].replace("ndcg", "NDCG"), xticks=[], xlim=(-0.6, len(days) - 0.4))
     upper.set_ylim(bottom=0)
     upper.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    lower.bar(range(len(days)), [100 * (r["came_true"] or 0) for r in days], color=OURS, alpha=0.6, width=0.7)
+    lower.bar(range(len(days)), [100 * (r["came_true"] or 0) for r in days], color=OURS, alpha=0.6, width=0.7, zorder=2)
     _shade_again(lower, days)
-    every = max(1, len(days) // 14)
+    every = -(-len(days) // 12)
     labels = [f"{r['served_on']:%d %b}\n{r['n_judged']:,}" for r in days[::every]]
     lower.set(ylabel="came true, %", xlim=(-0.6, len(days) - 0.4))
     lower.set_xticks(range(0, len(days), every), labels, fontsize=8)
@@ -104,7 +107,7 @@ def _shade_again(axis: Any, days: Sequence[Row]) -> None:
     """Days on which older lists were served again."""
     again = [x for x, r in enumerate(days) if r["served_again"]]
     for n, x in enumerate(again):
-        axis.axvspan(x - 0.5, x + 0.5, color=AGAIN, alpha=0.25, linewidth=0, label="older lists again" if n == 0 else None)
+        axis.axvspan(x - 0.5, x + 0.5, color=AGAIN, alpha=0.25, linewidth=0, zorder=0, label="older lists again" if n == 0 else None)
 
 
 def _reach(high: float | None, low: float | None) -> float:
