@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from recs.clock import from_micros
+from recs.config import ConfigError
 from recs.local_frame import local_frame
 from recs.schemas import EVENTS, METRICS, NIGHTS, OUTCOMES
 from recs.serve.served import Served
@@ -72,10 +73,10 @@ class Day:
 
 
 def targets_and_shown(config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Codes of the event types that lists should bring about, and of those that say an item was shown.  ValueError for unknown names."""
+    """Codes of the event types that lists should bring about, and of those that say an item was shown.  ConfigError for unknown names."""
     types = config.log.events.event_types
     if unknown := sorted(set(config.outcomes.shown_by) - set(types)):
-        raise ValueError(f"outcomes.shown_by: unknown event types {unknown}; the log has {sorted(types)}")
+        raise ConfigError(f"outcomes.shown_by: unknown event types {unknown}; the log has {sorted(types)}")
     return tuple(t.code for t in types.values() if t.target), tuple(types[name].code for name in config.outcomes.shown_by)
 
 

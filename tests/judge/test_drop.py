@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from recs.clock import DAY, Night
-from recs.config import OutcomeConfig
+from recs.config import ConfigError, OutcomeConfig
 from recs.jobs import score_outcomes
 from recs.judge import drop, mornings
 from recs.judge.comparison import Figure
@@ -87,6 +87,12 @@ def test_a_day_on_which_nobody_did_anything_is_told():
     said = drop.fallen(days(None, n_active=0), CONFIG)
     assert said.startswith("no user with a list did anything on 2024-03-05, on the 4 days before 50 a day did: are events missing?")
     assert drop.fallen(days(None, n_active=3), CONFIG) is None       # three did, but nothing a list could have held
+
+
+def test_impressions_must_be_event_types_of_the_log():
+    shown = config().model_copy(update={"outcomes": OutcomeConfig(shown_by=["view", "impression"])})
+    with pytest.raises(ConfigError, match="outcomes.shown_by: unknown event types .'impression'.; the log has .*'view'"):
+        mornings.targets_and_shown(shown)
 
 
 # ---- the command
