@@ -1,7 +1,10 @@
 """### The night
 
-From raw files to published lists, a submit per stage; the last one audits. **Held** nights show as *skipped* from `publish` on:
+From raw files to published lists, a submit per stage; `publish` audits. **Held** nights show as *skipped* from `publish` to `published`:
 yesterday's lists stay, the log of `publish` says why, and `recs release RUN_DATE --reason …` publishes after all.
+
+Last comes the morning after, held or not: `outcomes` holds the lists of the days that ended with this cut against what users did. It
+**fails** when the outcome fell (exit code 6; the log says what, by how much and where to look); the night itself is published by then.
 
 A run is about one local day. Trigger it by hand with `run_date` to make any night again (a night that was published gives the same
 lists), or backfill a month: `airflow backfill create --dag-id recs_night --from-date 2024-03-01 --to-date 2024-03-31`. Every night of
@@ -36,4 +39,6 @@ with dag(
     recommend = task("recommend", submit("recommend", NIGHT, f"--wait {WAIT_S}", flags))
     publish = task("publish", submit("publish", NIGHT, f"--wait {WAIT_S}"))
     published = EmptyOperator(task_id="published", outlets=[NIGHT_PUBLISHED])
-    chain(ingest, *derived, recommend, publish, published)
+    # a failure here is a message, not an accident: nothing is tried again; what could not be counted is counted by the next night
+    outcomes = task("outcomes", submit("score_outcomes", AS_OF, f"--wait {WAIT_S}"), trigger_rule="none_failed", retries=0)
+    chain(ingest, *derived, recommend, publish, published, outcomes)

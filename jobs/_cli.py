@@ -1,7 +1,7 @@
 """What every job shares: the flags for where and when, errors as one line with an exit code, the run record.
 
 Exit codes: 0 done, 1 a bug or a broken machine (with traceback), 2 bad input or configuration, 3 the night was held, 4 somebody
-else holds the lease.
+else holds the lease, 5 the newest lists are too old (recs fresh), 6 the outcome fell (recs score-outcomes).
 """
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from recs.clock import parse_date
+from recs.report import outcomes as became
 from recs.report import show as shown
 from recs.tables import TableError
 
@@ -29,6 +31,7 @@ STAGES = (
     ("clean", "clean", "The night", "Remove staged lists, item tables and examples that no kept night needs."),
     ("compact", "compact", "The night", "Put small files of the tables together, forget their old versions."),
     ("doctor", "doctor", "Looking", "Is this machine fit for a night?  What is missing, with the remedy."),
+    ("score-outcomes", "score_outcomes", "The night", "The morning after: what became of the lists.  Exit code 6 when it fell."),
     ("fresh", "fresh", "The night", "Is there a list for today?  Exit code 5 when not."),
     ("evaluate", "evaluate", "Models", "Ask past nights again: compare models by what followed."),
     ("promote", "promote", "Models", "Make a model champion if it earned it, by hand, or go back to the one before."),
@@ -81,6 +84,19 @@ def show(
 def nights(root: str = ROOT, limit: int = typer.Option(20, help="Rows to show.")) -> None:
     """What each night knew, what the audit said, what was decided."""
     Console().print(_or_exit(lambda: shown.nights_grid(root, limit)))
+
+
+@app.command(rich_help_panel="Looking")
+def outcomes(
+    root: str = ROOT, list_name: str = LIST,
+    limit: int = typer.Option(28, help="Days to show."),
+    plot: Path = typer.Option(None, help="Draw the trend into this file, as .png and .svg."),
+) -> None:
+    """What became of the lists, day by day, beside yesterday's popularity (of `recs score-outcomes`)."""
+    days = _or_exit(lambda: became.by_day(root, list_name, limit))
+    Console().print(became.grid(days))
+    if plot:
+        typer.echo(f"trend: {became.plot(days, plot.with_suffix(''))}")
 
 
 def _or_exit(read):

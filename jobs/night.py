@@ -1,7 +1,7 @@
 """The whole night in one Spark session: raw log in, ranked lists per user published in a Delta table.
 
 reads   raw files named by --input, --items, --users (a generated log when the configuration has a `demo`)
-writes  every table under --root; ends with a summary
+writes  every table under --root; ends with what became of the lists before (jobs/score_outcomes.py), and a summary
 
     recs night                                                    # the embedded default
     recs night --config my.yaml --root /data/recs --input 'raw/2024-03-30/*.gz' --run-date 2024-03-31
@@ -22,7 +22,7 @@ from recs.clock import Night, parse_date, parse_instant, parse_zone
 from recs.config import Config, ConfigError
 from recs.etl.news import State
 from recs.generate import GenerateConfig, generate, make_config
-from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend, text_vectors
+from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend, score_outcomes, text_vectors
 from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
 from recs.judge import champions
 from recs.report.night import summary
@@ -62,6 +62,15 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> D
         decision = publish.run(spark, lake, config, attempt, derived=derived, wait_s=args.wait)
         counts.update(lists=decision.content.n_lists, rows=decision.content.n_rows)
     return decision
+
+
+def _the_morning_after(lake: Lake, config: Config, steps: Steps) -> list[tuple[str, str]]:
+    """Lines and their style: what became of the lists of the days that are over.  It does not change how this night ends."""
+    with lease(lake.root, "outcomes", wait_s=600):
+        if not score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps):
+            return []
+        fell, newest = score_outcomes.told(lake, config)
+    return [(newest, ""), *([(fell, "red")] if fell else [])]
 
 
 def _night(config: Config, args: argparse.Namespace) -> Night:
@@ -124,12 +133,15 @@ def main(argv: list[str] | None = None) -> int:
                     lake = Lake(start("recs night", config.spark), args.root)
                 decision = run(lake, config, args, steps)
                 reigning = champions.why(lake)
-            facts = {"decision": decision.decision, "reason": decision.reason, "content_hash": decision.content.hash}
+                facts = {"decision": decision.decision, "reason": decision.reason, "content_hash": decision.content.hash}
+                became = _the_morning_after(lake, config, steps)
         finally:
             for name, seconds in steps.seconds.items():
                 record.step(name, seconds, **steps.counts[name])
             record.write(**facts)
         summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
+        for line, style in became:
+            console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
         console.print(reigning, highlight=False, soft_wrap=True)
         console.print(decision.line, style="green" if decision.is_published else "red", highlight=False)
         return 0 if decision.is_published else HELD

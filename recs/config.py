@@ -292,6 +292,15 @@ class AuditConfig(_Strict):
     max_item_share: float = Field(0.98, ge=0, le=1)         # one item in more than this share of the lists: collapse
 
 
+class OutcomeConfig(_Strict):
+    """How served lists are held against what followed, and when somebody is told (recs score-outcomes)."""
+
+    shown_by: list[str] = []                        # event types that say that an item was shown to the user
+    trend_nights: int = Field(7, ge=2)              # earlier days that the newest is held against, at most
+    min_nights: int = Field(3, ge=2)                # fewer are no trend: nobody is told
+    max_drop: float = Field(0.2, gt=0, lt=1)        # told when so much of their mean is lost, and the day lies below their band
+
+
 class ZoneConfig(_Strict):
     """Where midnight is, and when on the day the lists are used."""
 
@@ -338,6 +347,7 @@ class Config(_Strict):
     promotion: PromotionConfig = PromotionConfig()
     lists: ListConfig = ListConfig()
     audit: AuditConfig = AuditConfig()
+    outcomes: OutcomeConfig = OutcomeConfig()
     keep: KeepConfig = KeepConfig()
     spark: SparkConfig = SparkConfig()
 
@@ -350,8 +360,8 @@ class Config(_Strict):
 
     @property
     def hash(self) -> str:
-        """Of everything that can change a list; where Spark runs, and how long old files stay, cannot."""
-        body = self.model_dump(mode="json", exclude={"keep", "spark"})
+        """Of everything that can change a list; what is done with its outcome, where Spark runs, how long old files stay, cannot."""
+        body = self.model_dump(mode="json", exclude={"keep", "outcomes", "spark"})
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -110,8 +110,8 @@ METRICS = Table(
     name="metrics",
     doc="One number about one model, night or outcome",
     columns=(
-        Column("run", "string", "what was measured: an evaluation, a promotion, a night"),
-        Column("model", "string", "the model (or recipe) measured; '' = none"),
+        Column("run", "string", "what was measured: an evaluation, a promotion, a day’s outcome (outcome-<list>-<date>)"),
+        Column("model", "string", "the model (or recipe) measured; '' = none; of a day’s outcome: published (the lists that were served) or popularity_yesterday"),
         Column("versus", "string", "the model it is compared with on the same lists: value is the difference; '' = none"),
         Column("name", "string", "name of the figure, e.g. ndcg@10"),
         Column("slice", "string", "part of the lists, e.g. history=5-19, night=2024-03-30; '' = all"),
@@ -123,4 +123,30 @@ METRICS = Table(
         Column("measured_at", "timestamp", "when, UTC"),
     ),
     key=("run", "model", "versus", "name", "slice"),
+)
+
+OUTCOMES = Table(
+    name="outcomes",
+    doc="One day on which a list was served, held against what its users then did; its figures are in metrics under run",
+    columns=(
+        Column("served_on", "date", "local date on which the lists were used"),
+        Column("list_name", "string", "which list"),
+        Column("run_date", "date", "night of these lists; earlier than served_on: that day’s night was held, withdrawn or missed, and older lists were served again"),
+        Column("attempt", "int", "the attempt at that night which was served"),
+        Column("model_version", "string", "the model of that attempt"),
+        Column("used_from", "timestamp", "since when the lists stood: serve_at, or the decision where it fell later on the day, UTC"),
+        Column("used_until", "timestamp", "end of the night’s horizon (fit.horizon after its cut), UTC; events from here on do not count"),
+        Column("counted_until", "timestamp", "how far the log reached when this was counted, UTC; at most used_until"),
+        Column("is_whole", "boolean", "did the log reach used_until?  Figures of days that are not whole will change"),
+        Column("n_lists", "bigint", "users’ own lists that were served"),
+        Column("n_active", "bigint", "of these: users who did something the lists should bring about (target event types)"),
+        Column("n_judged", "bigint", "of these: users who did something a list could have held; the headline is their mean"),
+        Column("n_shared", "bigint", "further users who saw their segment’s list and did something it could have held"),
+        Column("headline", "string", "name in metrics of the figure that people look at first, e.g. ndcg@10"),
+        Column("run", "string", "run of the figures in metrics"),
+        Column("signature", "string", "hash of what was counted: lists, events, rules; while it stays the same the day is not counted again"),
+        Column("measured_at", "timestamp", "when, UTC"),
+    ),
+    key=("served_on", "list_name"),
+    checks=(("window_not_empty", "used_until > used_from"), ("counts_nested", "n_judged <= n_active AND n_active <= n_lists")),
 )

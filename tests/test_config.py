@@ -89,6 +89,10 @@ def test_gains_of_targets_are_weights_in_units_of_the_least(tmp_path: Path):
         load(written(tmp_path, MINIMAL.replace("    user_id", f"    event_types: {types.replace('0.5', '0')}\n    user_id")))
 
 
-def test_where_spark_runs_is_not_part_of_the_hash(tmp_path: Path):
-    assert load(written(tmp_path, MINIMAL)).hash == load(written(tmp_path, MINIMAL + "spark: {driver_memory: 8g}")).hash
+@pytest.mark.parametrize("more", ["spark: {driver_memory: 8g}", "keep: {nights: 3}", "outcomes: {max_drop: 0.5}"])
+def test_what_changes_no_list_is_not_part_of_the_hash(tmp_path: Path, more: str):
+    assert load(written(tmp_path, MINIMAL)).hash == load(written(tmp_path, MINIMAL + more)).hash
+
+
+def test_what_changes_lists_is_part_of_the_hash(tmp_path: Path):
     assert load(written(tmp_path, MINIMAL)).hash != load(written(tmp_path, MINIMAL + "lists: {k: 5}")).hash

@@ -150,6 +150,28 @@ EXPECTED = {
             (date(2024, 3, 4), "main", "started", "night", False, 0, 0),    # of decided attempts the start is not shown
         ],
     ),
+    "outcomes_by_day": (
+        (
+            "served_on", "run_date", "served_again", "is_whole", "n_judged", "value", "low", "popularity", "gain", "came_true", "trend",
+            "trend_low", "trend_high",
+        ),
+        [
+            (FIRST, FIRST, False, True, 40, 0.5, 0.4, 0.25, 0.25, 0.2, 0.5, None, None),
+            # of 0.5 and 0.25: mean 0.375, standard deviation 0.1768; 1.96 of it over the root of 2 is 0.245
+            (HELD, FIRST, True, True, 40, 0.25, 0.2, 0.25, 0.0, None, 0.375, 0.13, 0.62),
+            (LAST, LAST, False, False, 10, 0.75, 0.7, None, None, None, None, None, None),      # not whole: no trend
+        ],
+    ),
+    "outcomes_by_slice": (
+        ("served_on", "name", "kind", "part", "n", "value", "popularity", "gain", "p"),
+        [
+            (FIRST, "ndcg@10", "", "", 40, 0.5, 0.25, 0.25, 0.02),
+            (FIRST, "ndcg@10", "segment", "north=east", 3, 0.75, None, None, None),
+            (FIRST, "came_true@10", "", "", 100, 0.2, None, None, None),
+            (HELD, "ndcg@10", "", "", 40, 0.25, 0.25, 0.0, 1.0),
+            (LAST, "ndcg@10", "", "", 10, 0.75, None, None, None),
+        ],
+    ),
     "cold_items": (("item_id", "title", "n_current_lists"), [("lid", None, 1), ("jar", "Jar", 0)]),
 }
 
@@ -280,7 +302,7 @@ def test_the_python_of_the_query_page_runs(beside_warehouse: Path, monkeypatch: 
     for code in blocks("python"):
         found = shown(code, names)
         assert found is None or len(found) > 0, code    # Spark's show() prints
-    assert len(blocks("python")) == 8
+    assert len(blocks("python")) == 9
 
 
 @pytest.mark.parametrize("sql", blocks("sql"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, ITEMS, NIGHTS, RECOMMENDATIONS, USERS, Table
+from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, ITEMS, METRICS, NIGHTS, OUTCOMES, RECOMMENDATIONS, USERS, Table
 from recs.tables import Lake, predicate
 
 if TYPE_CHECKING:
@@ -75,6 +75,25 @@ NIGHT_ROWS = (
 )
 
 
+OUTCOME_ROWS = (
+    # served on, night of the lists, whole, served, active, judged
+    (FIRST, FIRST, True, 100, 50, 40), (HELD, FIRST, True, 100, 50, 40), (LAST, LAST, False, 110, 20, 10),
+)
+
+FIGURE_ROWS = (
+    # served on, model, versus, name, slice, value, low, high, p, n
+    (FIRST, "published", "", "ndcg@10", "", 0.5, 0.4, 0.6, None, 40),
+    (FIRST, "popularity_yesterday", "", "ndcg@10", "", 0.25, 0.2, 0.3, None, 40),
+    (FIRST, "published", "popularity_yesterday", "ndcg@10", "", 0.25, 0.1, 0.4, 0.02, 40),
+    (FIRST, "published", "", "ndcg@10", "segment=north=east", 0.75, 0.5, 1.0, None, 3),
+    (FIRST, "published", "", "came_true@10", "", 0.2, 0.1, 0.3, None, 100),
+    (HELD, "published", "", "ndcg@10", "", 0.25, 0.2, 0.3, None, 40),
+    (HELD, "popularity_yesterday", "", "ndcg@10", "", 0.25, 0.2, 0.3, None, 40),
+    (HELD, "published", "popularity_yesterday", "ndcg@10", "", 0.0, -0.1, 0.1, 1.0, 40),
+    (LAST, "published", "", "ndcg@10", "", 0.75, 0.7, 0.8, None, 10),
+)
+
+
 # what a column that no test looks at holds
 PLAIN = {"string": "-", "boolean": False, "int": 1, "bigint": 1, "double": 0.0, "timestamp": at("2024-03-01"), "date": FIRST}
 
@@ -99,6 +118,8 @@ def write(lake: Lake) -> None:
         (NIGHTS, [_night_row(*r) for r in NIGHT_ROWS]),
         (ITEM_VOCABULARY, living + withdrawn),
         (ITEM_HOURS, [{"item_id": i, "hour": t.replace(minute=0), "n_by_type": {"view": 1}, "event_date": t.date()} for i, t in met]),
+        (OUTCOMES, [_outcome_row(*r) for r in OUTCOME_ROWS]),
+        (METRICS, [_figure_row(*r) for r in FIGURE_ROWS]),
     ):
         lake.append(frame(lake, table, facts), table, {})
 
@@ -117,6 +138,20 @@ def _night_row(run_date: date, list_name: str, decision: str, by: str, reason: s
         "run_date": run_date, "list_name": list_name, "decision": decision, "decided_by": by, "reason": reason, "n_rows": n_rows,
         "decided_at": decided, "audit": '{"ranks": {"ok": true}}', **_instants(run_date),
     }
+
+
+def _outcome_row(served_on: date, run_date: date, is_whole: bool, n_lists: int, n_active: int, n_judged: int) -> dict:
+    end = at(f"{served_on} 23:59")
+    return {
+        "served_on": served_on, "list_name": "main", "run_date": run_date, "is_whole": is_whole, "n_lists": n_lists, "n_active": n_active,
+        "n_judged": n_judged, "n_shared": 0, "headline": "ndcg@10", "run": f"outcome-main-{served_on}",
+        "used_from": at(f"{served_on} 07:00"), "used_until": end, "counted_until": end,
+    }
+
+
+def _figure_row(served_on: date, *facts: object) -> dict:
+    names = ("model", "versus", "name", "slice", "value", "low", "high", "p", "n")
+    return {"run": f"outcome-main-{served_on}", **dict(zip(names, facts, strict=True))}
 
 
 def _instants(run_date: date) -> dict[str, datetime]:

@@ -47,7 +47,7 @@ def test_one_run_at_a_time_no_catching_up_and_parameters_with_schemas(bag, dag_i
             dag.params.validate()
         dag.params["run_date"] = None
     for task in dag.tasks:
-        assert task.retries == (0 if dag_id == "recs_freshness" else 2)
+        assert task.retries == (0 if task.task_id in ("fresh", "outcomes") else 2)     # whose failures are messages
         if task.task_type == "BashOperator":
             assert 3 in task.skip_on_exit_code      # a hold is no crash
 
@@ -60,7 +60,8 @@ def test_the_night_is_a_chain_and_tells_who_waits_for_it(bag):
         following = task.downstream_list
         assert len(following) <= 1
         task = following[0] if following else None
-    assert chain == ["ingest", "sessionize", "item_hours", "sequences", "recommend", "publish", "published"]
+    assert chain == ["ingest", "sessionize", "item_hours", "sequences", "recommend", "publish", "published", "outcomes"]
+    assert dag.get_task("outcomes").trigger_rule == "none_failed"      # after a held night, too
     assert [a.uri for a in dag.get_task("ingest").outlets] == ["recs://events/"]
     assert [a.uri for a in dag.get_task("published").outlets] == ["recs://night/"]
 

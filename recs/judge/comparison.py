@@ -129,11 +129,11 @@ def quality(
     for part, s in sorted(found.items()):
         n = int(s[0, lists])
         for (model, name), column in place.items():
-            out.append(_figure(model, "", name, part, bootstrap.ratio(s, column, lists), n))
+            out.append(figure_of(model, "", name, part, bootstrap.ratio(s, column, lists), n))
         for model, other in ((m, v) for v in versus for m in models if m != v and part == ALL):
             for name in names:
                 gain = bootstrap.difference(s, place[model, name], place[other, name], lists)
-                out.append(_figure(model, other, name, part, gain, n))
+                out.append(figure_of(model, other, name, part, gain, n))
     return out
 
 
@@ -180,7 +180,7 @@ def likeness(lists: DataFrame, models: Sequence[str], k: int, replicates: int = 
         ]
         found = {name: bootstrap.ratio(s, at[above], at[below]) for name, above, below in pairs}
         found |= {f"exposure_{t}": bootstrap.ratio(s, column, s.shape[1] - 1) for t, column in zip(TIERS, shown, strict=True)}
-        out += [_figure(model, "", f"{name}@{k}", part, e, n) for name, e in found.items() if np.isfinite(e.value)]
+        out += [figure_of(model, "", f"{name}@{k}", part, e, n) for name, e in found.items() if np.isfinite(e.value)]
     return out
 
 
@@ -195,6 +195,7 @@ def coverage(lists: DataFrame, models: Sequence[str], k: int, n_catalogue: int) 
     return [Figure(model, "", f"coverage@{k}", ALL, share, None, None, None, n) for model, share, n in sorted(shares)]
 
 
-def _figure(model: str, versus: str, name: str, part: str, e: bootstrap.Estimate, n: int) -> Figure:
+def figure_of(model: str, versus: str, name: str, part: str, e: bootstrap.Estimate, n: int) -> Figure:
+    """A figure of an estimate; ends of an interval that could not be drawn are None."""
     low, high = (v if np.isfinite(v) else None for v in (e.low, e.high))
     return Figure(model, versus, name, part, e.value, low, high, e.p, n)

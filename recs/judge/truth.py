@@ -38,7 +38,7 @@ def followed(inputs: Inputs, horizon_us: int) -> DataFrame:
         truth = truth.join(hidden.select(*on).distinct().withColumn("hidden", F.lit(True)), on, "left")
         truth = truth.withColumn("barred", F.coalesce("hidden", F.lit(False)) | F.col("barred")).drop("hidden")
     scored = F.col("first_us").isNotNull() & ~F.col("barred")
-    clock = [_age(at.as_of_us), _hour(config.clock.zone)] if config.log.events.has_clock else []
+    clock = [age_band(at.as_of_us), _hour(config.clock.zone)] if config.log.events.has_clock else []
     whole = [F.lit(f"night={at.run_date}"), band("history", F.col("n_events"), HISTORY), F.concat(F.lit("segment="), "segment")]
     slices = F.when(scored, F.array(F.lit(""), *whole, *clock, F.lit("truth=all"))).otherwise(F.array(F.lit("truth=all")))
     return truth.select("user_id", "item_id", slices.alias("slices"))
@@ -46,9 +46,13 @@ def followed(inputs: Inputs, horizon_us: int) -> DataFrame:
 
 def with_own_list(inputs: Inputs) -> DataFrame:
     """user_id, segment of the users who get a list of their own; the largest segments keep their names, the others are one."""
+    return largest_segments(inputs.who.where("audience = 'user'").select("user_id", "segment"))
+
+
+def largest_segments(who: DataFrame) -> DataFrame:
+    """The rows with the names of the largest segments kept; the others are one."""
     from pyspark.sql import functions as F
 
-    who = inputs.who.where("audience = 'user'").select("user_id", "segment")
     counted = who.groupBy("segment").count().orderBy(F.desc("count"), "segment").limit(SEGMENTS)
     largest = [r["segment"] for r in counted.collect()]
     return who.withColumn("segment", F.when(F.col("segment").isin(largest), F.col("segment")).otherwise(F.lit("(other)")))
@@ -91,7 +95,8 @@ def band(name: str, value: Column, starts: tuple[int, ...], unit: str = "") -> C
     return out
 
 
-def _age(cut_us: int) -> Column:
+def age_band(cut_us: int) -> Column:
+    """The slice of an item by the days from its first event (`first_us`) to the cut."""
     from pyspark.sql import functions as F
 
     return band("age", F.floor((F.lit(cut_us) - F.col("first_us")) / DAY), AGE_D, "d")

@@ -140,7 +140,7 @@ def grid(page: Page) -> Grid:
 def _plot_models(page: Page, path: Path) -> Path:
     """Dots with whiskers, the best on top; NDCG and recall side by side."""
     names, ranked = (f"ndcg@{page.k}", f"recall@{page.k}"), page.ranked[::-1]
-    figure, axes = _axes(1, len(names), width=9.0, height=1.2 + 0.42 * len(ranked), share_y=True)
+    figure, axes = axes_of(1, len(names), width=9.0, height=1.2 + 0.42 * len(ranked), share_y=True)
     for axis, name in zip(axes, names, strict=True):
         for y, model in enumerate(ranked):
             f = page.figure(model, name)
@@ -150,7 +150,7 @@ def _plot_models(page: Page, path: Path) -> Path:
         axis.set_xlim(left=0)
         axis.grid(axis="x", alpha=0.3)
     figure.suptitle(f"{page.title}: mean and 95 % interval")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _whisker(axis: Any, f: Figure, y: float, colour: str) -> None:
@@ -162,7 +162,7 @@ def _whisker(axis: Any, f: Figure, y: float, colour: str) -> None:
 def _plot_nights(page: Page, path: Path) -> Path:
     """A line per model over the nights, its interval as a band."""
     name, days = f"ndcg@{page.k}", page.nights
-    figure, (axis,) = _axes(1, 1, width=max(7.5, 2.5 + 0.55 * len(days)), height=3.8)
+    figure, (axis,) = axes_of(1, 1, width=max(7.5, 2.5 + 0.55 * len(days)), height=3.8)
     for model in page.ranked:
         found = [page.figure(model, name, f"{NIGHT}{d}") for d in days]
         xs = [x for x, f in enumerate(found) if f is not None]
@@ -179,7 +179,7 @@ def _plot_nights(page: Page, path: Path) -> Path:
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _style(page: Page, model: str) -> tuple[str, str]:
@@ -187,17 +187,18 @@ def _style(page: Page, model: str) -> tuple[str, str]:
     return COLOURS[at % len(COLOURS)], MARKS[at % len(MARKS)]
 
 
-def _axes(rows: int, columns: int, width: float, height: float, share_y: bool = False):
-    """A figure that needs no screen, with its axes in a row."""
+def axes_of(rows: int, columns: int, width: float, height: float, share_y: bool = False, heights: Sequence[float] | None = None):
+    """A figure that needs no screen, and its axes row by row; `heights`: of the rows, relative to each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel())
+    return figure, list(figure.subplots(rows, columns, sharey=share_y, squeeze=False, height_ratios=heights).ravel())
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
+    """The figure as SVG and PNG; the path of the PNG."""
     for suffix in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{suffix}"), dpi=130, metadata={"Date": None} if suffix == "svg" else None)
     return path.with_suffix(".png")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # in the order in which they are registered: a view reads tables and earlier views only
 VIEWS: tuple[str, ...] = (
     "item_titles", "user_segments", "published_nights", "current_lists", "user_history", "changes_since_yesterday",
-    "why", "coverage_by_day", "nights_and_holds", "cold_items",
+    "why", "coverage_by_day", "nights_and_holds", "cold_items", "outcomes_by_day", "outcomes_by_slice",
 )
 
 

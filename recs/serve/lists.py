@@ -112,7 +112,8 @@ def fill(out: Lists, asked: Asked, tables: ItemTables, rules: Rules) -> None:
     for row, u in enumerate(short):
         open_now = _open_by_popularity(tables, rules.blocked, int(some.request_us[row]))
         have = out.columns[u][out.columns[u] >= 0]
-        columns = _first_allowed(open_now, np.concatenate([forbidden.columns_of(row), have]), have, out.columns.shape[1], rules, tables)
+        out_of = np.concatenate([forbidden.columns_of(row), have])
+        columns = first_allowed(open_now, out_of, have, out.columns.shape[1], rules.category_cap, np.asarray(tables.array("category")))
         _append(out, u, columns, score[columns], filled=True)
 
 
@@ -136,17 +137,17 @@ def _open_by_popularity(tables: ItemTables, blocked: tuple[int, ...], request_us
     return order[is_open[order]].astype(np.int32)
 
 
-def _first_allowed(
-    order: np.ndarray, out_of: np.ndarray, have: np.ndarray, k: int, rules: Rules, tables: ItemTables,
+def first_allowed(
+    order: np.ndarray, out_of: np.ndarray, have: np.ndarray, k: int, category_cap: int | None, category: np.ndarray,
 ) -> np.ndarray:
-    """The first items of `order` that the list may still take, as many as it lacks."""
+    """The first items of `order` that a list of k with `have` in it may still take, as many as it lacks; `category` [I], -1 = none."""
     need = k - len(have)
     size = need + len(out_of)
     while True:
         pool = order[:size]
         pool = pool[~np.isin(pool, out_of)]
-        if rules.category_cap is not None:
-            pool = pool[_under_cap(pool, have, rules.category_cap, np.asarray(tables.array("category")))]
+        if category_cap is not None:
+            pool = pool[_under_cap(pool, have, category_cap, category)]
         if len(pool) >= need or size >= len(order):
             return pool[:need]
         size *= 4

@@ -27,8 +27,8 @@ def audiences(sequences: DataFrame, users: DataFrame, attempt: Attempt, active_d
 
     night = attempt.night
     known = users.where(F.col("batch_id") <= attempt.max_batch)
-    segments = _as_known(known, night.as_of_us, "segment")
-    opted_out = _as_known(known, night.serve_at_us, "opt_out")
+    segments = as_known(known, night.as_of_us, "segment")
+    opted_out = as_known(known, night.serve_at_us, "opt_out")
     everyone = (
         sequences.select("user_id", "last_ts")
         .join(segments, "user_id", "full_outer")
@@ -42,7 +42,7 @@ def audiences(sequences: DataFrame, users: DataFrame, attempt: Attempt, active_d
     return everyone.select("user_id", audience.alias("audience"), segment.alias("segment"))
 
 
-def _as_known(users: DataFrame, instant_us: int, fact: str) -> DataFrame:
+def as_known(users: DataFrame, instant_us: int, fact: str) -> DataFrame:
     """user_id and a fact of the newest row that began by the instant.
 
     When the row ended is not asked: a later batch closes it when it brings the next one, and a re-run must not see that.

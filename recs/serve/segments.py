@@ -35,9 +35,9 @@ def segment_lists(
     from pyspark.sql import functions as F
 
     before = item_hours.where(F.col("hour") < F.timestamp_micros(F.lit(as_of_us))).join(out_of, "item_id", "left_anti")
-    weighted = _weighted(before).join(catalogue.select("item_id", "category"), "item_id", "left")
-    everybody = weighted.groupBy("item_id", "category").agg(F.sum("weight").alias("weight"))
-    named = weighted.where(~F.col("segment").isin("", EVERYBODY))
+    known = weighted(before).join(catalogue.select("item_id", "category"), "item_id", "left")
+    everybody = known.groupBy("item_id", "category").agg(F.sum("weight").alias("weight"))
+    named = known.where(~F.col("segment").isin("", EVERYBODY))
     own = named.groupBy("segment", "item_id", "category").agg(F.sum("weight").alias("weight"))
     wanted = segments.select("segment").union(local_frame(item_hours.sparkSession, [(EVERYBODY,)], "segment string")).distinct()
     first = own.join(wanted, "segment", "left_semi").withColumn("place", F.lit(0))
@@ -49,15 +49,15 @@ def segment_lists(
     )
 
 
-def _weighted(hours: DataFrame) -> DataFrame:
-    """item_id, segment, weight (a whole number) of hours within reach of the newest one."""
+def weighted(hours: DataFrame) -> DataFrame:
+    """The hours within reach of the newest one, with weight (a whole number)."""
     from pyspark.sql import functions as F
 
     newest = hours.agg(F.max("hour").alias("newest"))
     age_d = (F.unix_micros("newest") - F.unix_micros("hour")) / F.lit(float(DAY))
     near = hours.crossJoin(F.broadcast(newest)).withColumn("age_d", age_d).where(F.col("age_d") <= REACH * HALF_LIFE_D)
     weight = F.round(F.col("n_day_users") * F.pow(F.lit(2.0), -F.col("age_d") / HALF_LIFE_D) * UNIT).cast("decimal(28,0)")
-    return near.select("item_id", "segment", weight.alias("weight"))
+    return near.withColumn("weight", weight).drop("newest", "age_d")
 
 
 def _behind(own: DataFrame, everybody: DataFrame, wanted: DataFrame, k: int) -> DataFrame:
