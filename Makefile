@@ -46,5 +46,6 @@ lint: setup
 
 lock:            ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra lm --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
+	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra analyst --output-file requirements-analyst.txt pyproject.toml
 
 .PHONY: help setup nightly test test-slow airflow test-airflow package lint lock
