@@ -1,7 +1,7 @@
 """A warehouse small enough to check by eye: two published nights' worth of lists for the fixed cast.
 
-ann is active, bob had one session in January, cat is new.  Night 2024-03-01 was published, 2024-03-02 held, 2024-03-03 held by the
-audit and released by a person; the list `mail` was made on the first night only.
+ann is active, bob had one session in January, cat is new; dee never did anything, fay neither and has opted out.  Night 2024-03-01
+was published, 2024-03-02 held, 2024-03-03 held by the audit and released by a person; the list `mail` was made on the first night only.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, ITEMS, NIGHTS, RECOMMENDATIONS, USERS, Table
+from recs.schemas import EVENTS, ITEM_HOURS, ITEM_VOCABULARY, ITEMS, NIGHTS, QUARANTINE, RECOMMENDATIONS, SEQUENCES, USERS, Table
 from recs.tables import Lake, predicate
 
 if TYPE_CHECKING:
@@ -57,11 +57,26 @@ ITEM_ROWS = (
 )
 
 USER_ROWS = (
-    # user, valid_from, segment; cat is not in the table
-    ("ann", at("2024-01-01"), "north"),
-    ("ann", at("2024-03-02"), "south"),     # moved between the nights
-    ("bob", at("2024-01-01"), None),
+    # user, valid_from, zone, segment, opt_out; cat is not in the table
+    ("ann", at("2024-01-01"), "America/New_York", "north", False),
+    ("ann", at("2024-03-02"), "Asia/Shanghai", "south", False),     # moved between the nights
+    ("bob", at("2024-01-01"), None, None, False),
+    ("dee", at("2024-03-01"), "Europe/Amsterdam", "north", False),  # a segment without a list: gets everybody's
+    ("fay", at("2024-03-01"), None, None, True),
 )
+
+EVENT_ROWS = (
+    # user, item, instant, event type, place in a tie
+    ("ann", "pot", at("2024-01-20 18:00"), "view", 1),
+    ("ann", "tea", at("2024-02-20 06:30"), "view", 1),
+    ("ann", "mug", at("2024-02-26 20:15"), "view", 1),
+    ("ann", "mug", at("2024-02-26 20:20"), "cart", 2),
+    ("ann", "tea", TEA_DRUNK, "view", 1),
+    ("ann", "tea", TEA_DRUNK, "purchase", 2),       # in the same second as the view: the last of a tie speaks
+    ("bob", "pot", POT_SEEN, "view", 1),
+    ("cat", "mug", at("2024-03-02 21:00"), "view", 1),
+)
+REFUSED = ("ann;tea;yesterday;view", "bad_time")
 
 NIGHT_ROWS = (
     # run_date, list, decision, by, reason, rows, decided
@@ -95,10 +110,13 @@ def write(lake: Lake) -> None:
     met = [("tea", TEA_DRUNK), ("mug", TEA_DRUNK), ("pot", POT_SEEN)]
     for table, facts in (
         (ITEMS, [dict(zip(("item_id", "valid_from", "title", "category"), r, strict=True)) for r in ITEM_ROWS]),
-        (USERS, [dict(zip(("user_id", "valid_from", "segment"), r, strict=True)) for r in USER_ROWS]),
+        (USERS, [dict(zip(("user_id", "valid_from", "zone", "segment", "opt_out"), r, strict=True)) for r in USER_ROWS]),
         (NIGHTS, [_night_row(*r) for r in NIGHT_ROWS]),
         (ITEM_VOCABULARY, living + withdrawn),
         (ITEM_HOURS, [{"item_id": i, "hour": t.replace(minute=0), "n_by_type": {"view": 1}, "event_date": t.date()} for i, t in met]),
+        (EVENTS, [_event_row(n, *r) for n, r in enumerate(EVENT_ROWS)]),
+        (QUARANTINE, [dict(zip(("raw", "reason"), REFUSED, strict=True))]),
+        (SEQUENCES, [_history(user) for user in ("ann", "bob", "cat")]),
     ):
         lake.append(frame(lake, table, facts), table, {})
 
@@ -110,6 +128,20 @@ def list_row(row: tuple) -> dict:
         "evidence_ts",
     )
     return dict(zip(names, row, strict=True)) | _instants(row[0])
+
+
+def _event_row(n: int, user: str, item: str, ts: datetime, event_type: str, place: int) -> dict:
+    return {
+        "event_id": f"e{n}", "user_id": user, "item_id": item, "ts": ts, "event_type": event_type, "source_seq": place,
+        "event_date": ts.date(),
+    }
+
+
+def _history(user: str) -> dict:
+    """How many events and when; the arrays stay empty."""
+    mine = [ts for who, _, ts, _, _ in EVENT_ROWS if who == user]
+    return {"user_id": user, "n_events": len(mine), "first_ts": min(mine), "last_ts": max(mine)} | {
+        c.name: [] for c in SEQUENCES.columns if c.type.startswith("array")}
 
 
 def _night_row(run_date: date, list_name: str, decision: str, by: str, reason: str, n_rows: int, decided: datetime) -> dict:
