@@ -5,10 +5,13 @@ was published, 2024-03-02 held, 2024-03-03 held by the audit and released by a p
 """
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recs.report.views import duckdb_type
 from recs.schemas import EVENTS, ITEM_HOURS, ITEM_VOCABULARY, ITEMS, NIGHTS, QUARANTINE, RECOMMENDATIONS, SEQUENCES, USERS, Table
 from recs.tables import Lake, predicate
 
@@ -96,8 +99,12 @@ PLAIN = {"string": "-", "boolean": False, "int": 1, "bigint": 1, "double": 0.0, 
 
 def frame(lake: Lake, table: Table, rows: Iterable[dict]) -> DataFrame:
     """Rows given as some of the columns; the others are NULL where they may be, else something plain."""
-    filled = [tuple(r.get(c.name, None if c.nullable else PLAIN.get(c.type)) for c in table.columns) for r in rows]
-    return lake.spark.createDataFrame(filled, table.ddl).coalesce(1)      # one file each: a dozen rows need no more
+    return lake.spark.createDataFrame(filled(table, rows), table.ddl).coalesce(1)      # one file each: a dozen rows need no more
+
+
+def filled(table: Table, rows: Iterable[dict]) -> list[tuple]:
+    """All columns, in their order."""
+    return [tuple(r.get(c.name, None if c.nullable else PLAIN.get(c.type)) for c in table.columns) for r in rows]
 
 
 def write(lake: Lake) -> None:
@@ -105,10 +112,34 @@ def write(lake: Lake) -> None:
     for night, name in ((FIRST, "main"), (FIRST, "mail"), (LAST, "main")):
         rows = frame(lake, RECOMMENDATIONS, (list_row(r) for r in LISTS if r[:2] == (night, name)))
         lake.replace(rows, RECOMMENDATIONS, predicate(run_date=night, list_name=name), {"run_date": str(night)})
+    for table, rows in facts():
+        lake.append(frame(lake, table, rows), table, {})
+
+
+def write_without_spark(root: Path) -> None:
+    """The same rows by deltalake, for tests that need no JVM."""
+    import duckdb
+    from deltalake import write_deltalake
+
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    for table, rows in [(RECOMMENDATIONS, [list_row(r) for r in LISTS]), *facts()]:
+        con.execute(f"CREATE TABLE t ({', '.join(f'{c.name} {duckdb_type(c.type)}' for c in table.columns)})")
+        con.executemany(f"INSERT INTO t VALUES ({', '.join('?' for _ in table.columns)})", filled(table, rows))
+        write_deltalake(root / table.name, con.sql("FROM t").to_arrow_table(), partition_by=list(table.partitions) or None)
+        con.execute("DROP TABLE t")
+    raw = root / "_demo_log" / "events" / "arrival=2024-03-01"      # where the raw log of the embedded default lies
+    raw.mkdir(parents=True)
+    lines = [json.dumps({"visitor": u, "item": i, "at": int(t.timestamp() * 1000), "action": kind}) for u, i, t, kind, _ in EVENT_ROWS]
+    (raw / "part-00000.json").write_text("\n".join([*lines, REFUSED[0]]) + "\n")
+
+
+def facts() -> list[tuple[Table, list[dict]]]:
+    """What the tables beside `recommendations` hold."""
     living = [{"item_id": item, "item_index": i} for i, item in enumerate(("tea", "mug", "pot", "lid", "jar"))]
     withdrawn = [{"item_id": "old", "item_index": 5, "tombstoned_on": date(2024, 2, 1)}]
     met = [("tea", TEA_DRUNK), ("mug", TEA_DRUNK), ("pot", POT_SEEN)]
-    for table, facts in (
+    return [
         (ITEMS, [dict(zip(("item_id", "valid_from", "title", "category"), r, strict=True)) for r in ITEM_ROWS]),
         (USERS, [dict(zip(("user_id", "valid_from", "zone", "segment", "opt_out"), r, strict=True)) for r in USER_ROWS]),
         (NIGHTS, [_night_row(*r) for r in NIGHT_ROWS]),
@@ -117,8 +148,7 @@ def write(lake: Lake) -> None:
         (EVENTS, [_event_row(n, *r) for n, r in enumerate(EVENT_ROWS)]),
         (QUARANTINE, [dict(zip(("raw", "reason"), REFUSED, strict=True))]),
         (SEQUENCES, [_history(user) for user in ("ann", "bob", "cat")]),
-    ):
-        lake.append(frame(lake, table, facts), table, {})
+    ]
 
 
 def list_row(row: tuple) -> dict:

@@ -1,13 +1,20 @@
 """Pictures for notebooks: how the nights went, and one user's timeline with the list that came of it.
 
-Each takes a connection of `views.connect` and gives a matplotlib figure; nothing is written.
+Each takes a connection of `views.connect` and gives a matplotlib figure, which a notebook shows and `savefig` writes.
 """
 from __future__ import annotations
 
 import textwrap
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
+
+from matplotlib import font_manager, rcParams
+from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from recs.clock import parse_zone
 from recs.models.base import REASONS
@@ -20,8 +27,6 @@ from .told import told_rows
 
 if TYPE_CHECKING:
     import duckdb
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COVERAGE = """
     SELECT * FROM coverage_by_day WHERE list_name = $list_name AND scope = 'everybody' ORDER BY run_date DESC LIMIT $n"""
@@ -42,10 +47,17 @@ COLOUR_OF = dict(zip((*REASONS, "model_error"), COLOURS, strict=False))
 GREY, PALE = "#767676", "#d9d9d9"
 
 
-def nights_picture(con: duckdb.DuckDBPyConnection, list_name: str = "main", nights: int = 14) -> Figure:
-    """Lists, coverage, fallback and reasons of the newest published nights, oldest at the left; nights that were not served are grey."""
-    from matplotlib.ticker import PercentFormatter
+class Picture(Figure):
+    """A figure without pyplot, so that nothing stays open; a notebook shows it by its PNG."""
 
+    def _repr_png_(self) -> bytes:
+        out = BytesIO()
+        self.savefig(out, format="png", dpi=100, bbox_inches="tight")
+        return out.getvalue()
+
+
+def nights_picture(con: duckdb.DuckDBPyConnection, list_name: str = "main", nights: int = 14) -> Picture:
+    """Lists, coverage, fallback and reasons of the newest published nights, oldest at the left; nights that were not served are grey."""
     covered = rows(con, COVERAGE, list_name=list_name, n=nights)[::-1]
     since = covered[0]["run_date"] if covered else date.min
     gaps = rows(con, NOT_SERVED, list_name=list_name, since=since)
@@ -73,8 +85,6 @@ def nights_picture(con: duckdb.DuckDBPyConnection, list_name: str = "main", nigh
 
 def _mix(axis: Axes, found: list[Row], place: dict[date, int]) -> None:
     """Stacked bars: of which reasons the users' lists are made."""
-    from matplotlib.ticker import PercentFormatter
-
     total: dict[date, int] = {}
     for r in found:
         total[r["run_date"]] = total.get(r["run_date"], 0) + r["n"]
@@ -92,13 +102,11 @@ def _mix(axis: Axes, found: list[Row], place: dict[date, int]) -> None:
 def user_picture(
     con: duckdb.DuckDBPyConnection, user_id: str, list_name: str = "main", run_date: date | None = None, language: str = "en",
     zone: str = "UTC", items: int = 8, events: int = 60,
-) -> Figure:
+) -> Picture:
     """What a user did lately, in the user's own time, and the list that came of it; a line joins an item and the event behind it.
 
     Raises ShowError when there is no list for the user.
     """
-    from matplotlib.dates import DateFormatter
-
     listed = told_rows(con, user_id, list_name, run_date or newest_run_date(con, list_name))[:items]
     local = parse_zone(listed[0]["zone"] or zone)
     done = rows(con, HISTORY, user_id=user_id, as_of=listed[0]["scored_as_of"], n=events)
@@ -143,15 +151,12 @@ def _wall(instant: datetime, local: ZoneInfo) -> datetime:
     return instant.astimezone(local).replace(tzinfo=None)
 
 
-def _axes(n: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    """A figure with `n` axes one below the other, without pyplot: nothing stays open."""
-    from matplotlib import font_manager, rcParams
-    from matplotlib.figure import Figure
-
+def _axes(n: int, size: tuple[float, float]) -> tuple[Picture, list[Axes]]:
+    """A picture with `n` axes one below the other."""
     chinese = [f for f in font_manager.get_font_names() if "CJK SC" in f or f in ("WenQuanYi Micro Hei", "SimHei")]
     rcParams["font.family"] = ["DejaVu Sans", *sorted(chinese)]      # titles may be in Chinese
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
+    figure = Picture(figsize=size, layout="constrained")
+    axes = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
