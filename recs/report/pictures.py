@@ -5,7 +5,7 @@ Each takes a connection of `views.connect` and gives a matplotlib figure, which 
 from __future__ import annotations
 
 import textwrap
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -38,13 +38,13 @@ NOT_SERVED = """
     WHERE list_name = $list_name AND is_last_word AND rows_now = 0 AND run_date >= $since"""
 HISTORY = """
     SELECT ts, item_id, event_type FROM events
-    WHERE user_id = $user_id AND ts < $as_of ORDER BY ts DESC, source_seq DESC, event_id DESC LIMIT $n"""
+    WHERE user_id = $user_id AND ts < $as_of ORDER BY ts DESC, source_seq DESC, event_id DESC"""
 LINES = {
     "n_user_lists": "users with a list of their own", "catalogue_share": "share of the catalogue in somebody's list",
     "fallback_share": "share of places filled without the model",
 }
 COLOUR_OF = dict(zip((*REASONS, "model_error"), COLOURS, strict=False))
-GREY, PALE = "#767676", "#d9d9d9"
+GREY, PALE = "#767676", "#ececec"
 
 
 class Picture(Figure):
@@ -105,11 +105,14 @@ def user_picture(
 ) -> Picture:
     """What a user did lately, in the user's own time, and the list that came of it; a line joins an item and the event behind it.
 
+    The newest `events` events are shown, and those behind the items however old they are.
     Raises ShowError when there is no list for the user.
     """
     listed = told_rows(con, user_id, list_name, run_date or newest_run_date(con, list_name))[:items]
     local = parse_zone(listed[0]["zone"] or zone)
-    done = rows(con, HISTORY, user_id=user_id, as_of=listed[0]["scored_as_of"], n=events)
+    speak = {(r["evidence_item_id"], r["evidence_ts"]) for r in listed}
+    past = rows(con, HISTORY, user_id=user_id, as_of=listed[0]["scored_as_of"])
+    done = [e for n, e in enumerate(past) if n < events or (e["item_id"], e["ts"]) in speak]
     figure, (axis,) = _axes(1, (12, 0.62 * len(listed) + 2.2))
     kinds = sorted({e["event_type"] for e in done})
     lane = {kind: (n + 0.5) * len(listed) / max(len(kinds), 1) for n, kind in enumerate(kinds)}
@@ -135,7 +138,8 @@ def _list_beside(
     """The list at the right, from the instant it is used on, and lines to the events behind it."""
     phrases = phrases_of(language)
     used = _wall(listed[0]["serve_at"], local)
-    axis.axvline(used, color=GREY, linewidth=1)
+    axis.set_xlim(axis.get_xlim()[0] if lane else used - timedelta(days=7), used)
+    axis.axvline(used, color=GREY, linewidth=1, clip_on=False)
     axis.text(used, -0.45, "list is used ", ha="right", color=GREY, fontsize=9)
     for n, row in enumerate(listed):
         y, event = n + 0.5, (row["evidence_item_id"], row["evidence_ts"])
