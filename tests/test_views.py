@@ -315,7 +315,7 @@ def test_the_python_of_the_query_page_runs(beside_warehouse: Path, monkeypatch: 
     for code in blocks("python"):
         found = shown(code, names)
         assert found is None or len(found) > 0, code    # Spark's show() prints
-    assert len(blocks("python")) == 8
+    assert len(blocks("python")) == 10
 
 
 @pytest.mark.parametrize("sql", blocks("sql"))

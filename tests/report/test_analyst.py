@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import ast
 import json
 import re
 from datetime import date, datetime
@@ -15,6 +16,7 @@ from rich.console import Console
 from test_views import EXPECTED, same_rows, shown
 
 from recs.report import pictures, views
+from recs.report.phrases import phrases_of
 from recs.report.show import ShowError
 from recs.report.told import told_rows, user_words
 
@@ -87,6 +89,24 @@ def test_rows_to_tell_have_the_event_behind_them(con):
     rows = told_rows(con, "ann", "main", LAST)
     assert [(r["evidence_type"], r["zone"]) for r in rows] == [
         ("purchase", "Asia/Shanghai"), ("purchase", "Asia/Shanghai"), (None, "Asia/Shanghai")]
+
+
+def test_the_page_about_words_says_what_comes_out(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(root.parent)
+    page = (REPO / "docs" / "sentences.md").read_text(encoding="utf-8")
+    names: dict = {}
+    found = [shown(code, names) for code in re.findall(r"```python\n(.*?)```", page, re.S)]
+    assert list(found[0]["sentence"]) == [
+        "Because you bought Green tea on Wednesday afternoon", "Because you bought it on Wednesday afternoon", "Because it suits your taste"]
+    assert found[1] == "推荐给您的商品有：Mug、Sencha、商品lid"
+    assert found[2] == ast.literal_eval(re.findall(r"```text\n(.*?)```", page, re.S)[0])
+
+
+def test_the_phrases_the_page_shows_are_phrases(tmp_path: Path):
+    page = (REPO / "docs" / "sentences.md").read_text(encoding="utf-8")
+    (shown_file,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (tmp_path / "mine.yaml").write_text(shown_file, encoding="utf-8")
+    assert phrases_of(tmp_path / "mine.yaml").verb("view") == "looked at"
 
 
 # ---- pictures
