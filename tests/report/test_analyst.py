@@ -97,7 +97,8 @@ def test_the_page_about_words_says_what_comes_out(root: Path, monkeypatch: pytes
     names: dict = {}
     found = [shown(code, names) for code in re.findall(r"```python\n(.*?)```", page, re.S)]
     assert list(found[0]["sentence"]) == [
-        "Because you bought Green tea on Wednesday afternoon", "Because you bought it on Wednesday afternoon", "Because it suits your taste"]
+        "Because you bought Green tea on Wednesday afternoon", "Because you bought it on Wednesday afternoon",
+        "Because it suits your taste"]
     assert found[1] == "推荐给您的商品有：Mug、Sencha、商品lid"
     assert found[2] == ast.literal_eval(re.findall(r"```text\n(.*?)```", page, re.S)[0])
 
