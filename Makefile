@@ -37,6 +37,16 @@ airflow: .venv-airflow/ready   ## Airflow's page with the DAGs, on the embedded 
 test-airflow: .venv-airflow/ready   ## the DAGs in Airflow's own environment (WHOLE=1: a night by its runner, too)
 	AIRFLOW_HOME=$(CURDIR)/.airflow-test AIRFLOW__CORE__LOAD_EXAMPLES=False WHOLE=$(WHOLE) .venv-airflow/bin/python -m pytest -c /dev/null --rootdir airflow_dags -q airflow_dags/tests
 
+.venv-analyst/ready: requirements-analyst.txt pyproject.toml .venv/ready
+	@test -x .venv-analyst/bin/python || python3 -m venv .venv-analyst
+	.venv/bin/uv pip sync --quiet --python .venv-analyst/bin/python requirements-analyst.txt
+	.venv/bin/uv pip install --quiet --python .venv-analyst/bin/python -c requirements-analyst.txt 'pytest>=8'
+	.venv/bin/uv pip install --quiet --python .venv-analyst/bin/python --no-deps -e .
+	@touch .venv-analyst/ready
+
+test-analyst: .venv-analyst/ready   ## views, words, pictures and notebooks in the analysts' own environment, without a JVM
+	.venv-analyst/bin/python -m pytest tests/report/test_analyst.py
+
 package: setup   ## dist/recs.zip: the wheel under a name that spark-submit --py-files accepts
 	rm -rf dist build && $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	cp dist/recs-*.whl dist/recs.zip && rm -rf build
@@ -46,5 +56,6 @@ lint: setup
 
 lock:            ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra lm --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
+	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra analyst --output-file requirements-analyst.txt pyproject.toml
 
-.PHONY: help setup nightly test test-slow airflow test-airflow package lint lock
+.PHONY: help setup nightly test test-slow airflow test-airflow test-analyst package lint lock

@@ -14,6 +14,7 @@ from rich.console import Console
 from recs.clock import parse_date
 from recs.report import outcomes as became
 from recs.report import show as shown
+from recs.report import told
 from recs.tables import TableError
 
 app = typer.Typer(
@@ -74,10 +75,18 @@ def show(
     root: str = ROOT, list_name: str = LIST,
     run_date: str = typer.Option(None, help="YYYY-MM-DD; default: the current lists."),
     limit: int = typer.Option(20, help="Rows to show."),
+    say: str = typer.Option(None, help="Show what the user reads: en, zh, or a YAML file of phrases."),
+    zone: str = typer.Option("UTC", help="Time zone of a user whose row names none, for --say."),
+    polish: str = typer.Option(None, help="Folder of a causal language model that may reword the list's sentence, for --say."),
 ) -> None:
     """One user's list, with titles and reasons."""
+    if (polish or zone != "UTC") and not say:
+        raise typer.BadParameter("--zone and --polish go with --say")
     day = parse_date(run_date) if run_date else None
-    Console().print(_or_exit(lambda: shown.user_grid(root, user_id, list_name, day, limit)))
+    if say:
+        Console().print(_or_exit(lambda: told.user_words(root, user_id, list_name, day, limit, say, zone, polish)))
+    else:
+        Console().print(_or_exit(lambda: shown.user_grid(root, user_id, list_name, day, limit)))
 
 
 @app.command(rich_help_panel="Looking")

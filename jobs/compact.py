@@ -1,4 +1,4 @@
-"""Put small files of the tables together and remove what only old versions need.
+"""Put small files of the tables together, remove what only old versions need, bring their column comments up to date.
 
 reads, writes  every table under --root; no row changes
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             for table in ALL_TABLES:
                 if lake.exists(table):
                     began = time.monotonic()
-                    counts = lake.compact(table, timedelta(days=args.keep_days))
+                    counts = {"described": len(lake.describe(table)), **lake.compact(table, timedelta(days=args.keep_days))}
                     record.step(table.name, time.monotonic() - began, **counts)
                     print(json.dumps({"job": "compact", "table": table.name, **counts}))
         record.write()

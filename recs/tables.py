@@ -91,6 +91,19 @@ class Lake:
         if not self.exists(table):
             self.spark.sql(table.create_sql(self.path(table)))
 
+    def describe(self, table: Table) -> list[str]:
+        """Bring the column comments of an existing table to what its contract says today; the columns that were behind.
+
+        A column that the contract no longer has stays, and may be NULL from now on.
+        """
+        here = {f.name: f for f in self.read(table).schema.fields}
+        behind = {c.name: f"COMMENT '{c.comment}'" for c in table.columns if c.name in here and _comment(here[c.name]) != c.comment}
+        behind |= {name: "DROP NOT NULL" for name, f in here.items() if name not in table.column_names and not f.nullable}
+        with self._noted(self.note(table)):     # what a table stands at is read from its newest note
+            for name, change in behind.items():
+                self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` ALTER COLUMN `{name}` {change}")
+        return [*behind]
+
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The rows of one version (default: the newest).  A table that was never written reads as empty, and is not made."""
         if version is None and not self.exists(table):
@@ -248,6 +261,10 @@ class SideLake(Lake):
     def path(self, table: Table | str) -> str:
         name = table if isinstance(table, str) else table.name
         return super().path(table) if name in self.own else self.upstream.path(table)
+
+
+def _comment(field: Any) -> str:
+    return (field.metadata or {}).get("comment", "")
 
 
 # A lease file is renewed this often and belongs to nobody when it has not been renewed for LEASE_STALE_S.

@@ -18,18 +18,31 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: Spark type as `simpleString`, meaning in words (unit, range, what NULL means)."""
+    """One column: Spark type as `simpleString`, meaning in words (unit, range, what NULL means).
+
+    `deprecated` says since which version and what to read instead: `0.3, read evidence_type`; '' = in use.
+    """
 
     name: str
     type: str
     doc: str
     nullable: bool = False
+    deprecated: str = ""
 
     @property
     def ddl(self) -> str:
         """The column as it stands in DDL: name, type, NOT NULL, comment."""
-        comment = self.doc.replace("'", "’")
-        return f"`{self.name}` {self.type}{'' if self.nullable else ' NOT NULL'} COMMENT '{comment}'"
+        return f"`{self.name}` {self.type}{'' if self.nullable else ' NOT NULL'} COMMENT '{self.comment}'"
+
+    @property
+    def meaning(self) -> str:
+        """What stands beside the column in the data dictionary."""
+        return f"deprecated since {self.deprecated}: {self.doc}" if self.deprecated else self.doc
+
+    @property
+    def comment(self) -> str:
+        """The same as it stands in Delta, where it is part of a SQL text."""
+        return self.meaning.replace("'", "’")
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,18 @@ yesterday AS (
 ),
 places AS (
     SELECT
-        list_name, audience, user_id, item_id,
+        coalesce(t.list_name, y.list_name) AS list_name,
+        coalesce(t.audience, y.audience) AS audience,
+        coalesce(t.user_id, y.user_id) AS user_id,
+        coalesce(t.item_id, y.item_id) AS item_id,
         coalesce(t.run_date, y.run_date) AS run_date,
         coalesce(t.previous_run_date, y.previous_run_date) AS previous_run_date,
         coalesce(t.serve_at, y.serve_at) AS shown_at,
         y.rank AS previous_rank,
         t.rank AS rank
     FROM today AS t
-    FULL OUTER JOIN yesterday AS y USING (list_name, audience, user_id, item_id)
+    FULL OUTER JOIN yesterday AS y
+        ON y.list_name = t.list_name AND y.audience = t.audience AND y.user_id = t.user_id AND y.item_id = t.item_id
 )
 SELECT
     p.run_date,

@@ -16,7 +16,8 @@ SELECT
     e.title AS evidence_title,
     c.evidence_ts,
     CAST(EXTRACT(DAY FROM c.serve_at - c.evidence_ts) AS INT) AS evidence_days_ago,
-    c.model_version
+    c.model_version,
+    c.serve_at
 FROM current_lists AS c
 LEFT JOIN item_titles AS e
     ON e.item_id = c.evidence_item_id

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -110,13 +111,33 @@ def test_tables_in_delta_show_comments_checks_and_keep_reader_version_1(lake: La
         delta = DeltaTable(lake.path(table))
         facts, fields = delta.metadata(), delta.schema().fields
         assert [f.name for f in fields] == list(table.column_names)
-        assert [f.metadata["comment"] for f in fields] == [c.doc.replace("'", "’") for c in table.columns]
+        assert [f.metadata["comment"] for f in fields] == [c.comment for c in table.columns]
         assert facts.description == table.doc.replace("'", "’")
         assert tuple(facts.partition_columns) == table.partitions
         checks = {k.removeprefix("delta.constraints."): v for k, v in facts.configuration.items() if k.startswith("delta.constraints.")}
         assert checks == dict(table.checks)
         # whoever turns on column mapping, or deletion vectors elsewhere, locks readers out
         assert delta.protocol().min_reader_version == (3 if table is SEQUENCES else 1), table.name
+
+
+def test_a_deprecated_column_says_so_also_in_a_table_that_is_older(lake: Lake):
+    from deltalake import DeltaTable
+
+    old = Table("things", "One thing", (Column("thing", "string", "the thing"), Column("size", "int", "its size, mm")), key=("thing",))
+    now = replace(old, columns=(old.columns[0], replace(old.columns[1], deprecated="0.2, read width")))
+    lake.append(lake.spark.createDataFrame([("cup", 80)], old.ddl), old, {"state": 7})
+
+    def comments() -> list[str]:
+        return [f.metadata["comment"] for f in DeltaTable(lake.path(old)).schema().fields]
+
+    assert lake.describe(old) == [] and comments() == ["the thing", "its size, mm"]
+    assert lake.describe(now) == ["size"] and comments() == ["the thing", "deprecated since 0.2, read width: its size, mm"]
+    assert lake.describe(now) == [] and lake.note(now) == {"state": 7} and lake.read(now).count() == 1
+    gone = replace(old, columns=old.columns[:1])
+    assert lake.describe(gone) == ["size"]
+    lake.append(lake.spark.createDataFrame([("jug",)], gone.ddl), gone, {"state": 8})
+    assert {tuple(r) for r in lake.read(gone).collect()} == {("cup", 80), ("jug", None)}
+    assert "deprecated since 0.2, read width: its size, mm" in now.create_sql("x") and "deprecated" in dictionary.table_page(now)
 
 
 GOOD = tiny_warehouse.LISTS[0]      # ann's first item

@@ -1,15 +1,31 @@
 """A warehouse small enough to check by eye: two published nights' worth of lists for the fixed cast.
 
-ann is active, bob had one session in January, cat is new.  Night 2024-03-01 was published, 2024-03-02 held, 2024-03-03 held by the
-audit and released by a person; the list `mail` was made on the first night only.
+ann is active, bob had one session in January, cat is new; dee never did anything, fay neither and has opted out.  Night 2024-03-01
+was published, 2024-03-02 held, 2024-03-03 held by the audit and released by a person; the list `mail` was made on the first night only.
 """
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recs.schemas import ITEM_HOURS, ITEM_VOCABULARY, ITEMS, METRICS, NIGHTS, OUTCOMES, RECOMMENDATIONS, USERS, Table
+from recs.report.views import duckdb_type
+from recs.schemas import (
+    EVENTS,
+    ITEM_HOURS,
+    ITEM_VOCABULARY,
+    ITEMS,
+    METRICS,
+    NIGHTS,
+    OUTCOMES,
+    QUARANTINE,
+    RECOMMENDATIONS,
+    SEQUENCES,
+    USERS,
+    Table,
+)
 from recs.tables import Lake, predicate
 
 if TYPE_CHECKING:
@@ -57,11 +73,26 @@ ITEM_ROWS = (
 )
 
 USER_ROWS = (
-    # user, valid_from, segment; cat is not in the table
-    ("ann", at("2024-01-01"), "north"),
-    ("ann", at("2024-03-02"), "south"),     # moved between the nights
-    ("bob", at("2024-01-01"), None),
+    # user, valid_from, zone, segment, opt_out; cat is not in the table
+    ("ann", at("2024-01-01"), "America/New_York", "north", False),
+    ("ann", at("2024-03-02"), "Asia/Shanghai", "south", False),     # moved between the nights
+    ("bob", at("2024-01-01"), None, None, False),
+    ("dee", at("2024-03-01"), "Europe/Amsterdam", "north", False),  # a segment without a list: gets everybody's
+    ("fay", at("2024-03-01"), None, None, True),
 )
+
+EVENT_ROWS = (
+    # user, item, instant, event type, place in a tie
+    ("ann", "pot", at("2024-01-20 18:00"), "view", 1),
+    ("ann", "tea", at("2024-02-20 06:30"), "view", 1),
+    ("ann", "mug", at("2024-02-26 20:15"), "view", 1),
+    ("ann", "mug", at("2024-02-26 20:20"), "cart", 2),
+    ("ann", "tea", TEA_DRUNK, "view", 1),
+    ("ann", "tea", TEA_DRUNK, "purchase", 2),       # in the same second as the view: the last of a tie speaks
+    ("bob", "pot", POT_SEEN, "view", 1),
+    ("cat", "mug", at("2024-03-02 21:00"), "view", 1),
+)
+REFUSED = ("ann;tea;yesterday;view", "bad_time")
 
 NIGHT_ROWS = (
     # run_date, list, decision, by, reason, rows, decided
@@ -100,8 +131,12 @@ PLAIN = {"string": "-", "boolean": False, "int": 1, "bigint": 1, "double": 0.0, 
 
 def frame(lake: Lake, table: Table, rows: Iterable[dict]) -> DataFrame:
     """Rows given as some of the columns; the others are NULL where they may be, else something plain."""
-    filled = [tuple(r.get(c.name, None if c.nullable else PLAIN.get(c.type)) for c in table.columns) for r in rows]
-    return lake.spark.createDataFrame(filled, table.ddl).coalesce(1)      # one file each: a dozen rows need no more
+    return lake.spark.createDataFrame(filled(table, rows), table.ddl).coalesce(1)      # one file each: a dozen rows need no more
+
+
+def filled(table: Table, rows: Iterable[dict]) -> list[tuple]:
+    """All columns, in their order."""
+    return [tuple(r.get(c.name, None if c.nullable else PLAIN.get(c.type)) for c in table.columns) for r in rows]
 
 
 def write(lake: Lake) -> None:
@@ -109,19 +144,45 @@ def write(lake: Lake) -> None:
     for night, name in ((FIRST, "main"), (FIRST, "mail"), (LAST, "main")):
         rows = frame(lake, RECOMMENDATIONS, (list_row(r) for r in LISTS if r[:2] == (night, name)))
         lake.replace(rows, RECOMMENDATIONS, predicate(run_date=night, list_name=name), {"run_date": str(night)})
+    for table, rows in facts():
+        lake.append(frame(lake, table, rows), table, {})
+
+
+def write_without_spark(root: Path) -> None:
+    """The same rows by deltalake, for tests that need no JVM."""
+    import duckdb
+    from deltalake import write_deltalake
+
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    for table, rows in [(RECOMMENDATIONS, [list_row(r) for r in LISTS]), *facts()]:
+        con.execute(f"CREATE TABLE t ({', '.join(f'{c.name} {duckdb_type(c.type)}' for c in table.columns)})")
+        con.executemany(f"INSERT INTO t VALUES ({', '.join('?' for _ in table.columns)})", filled(table, rows))
+        write_deltalake(root / table.name, con.sql("FROM t").to_arrow_table(), partition_by=list(table.partitions) or None)
+        con.execute("DROP TABLE t")
+    raw = root / "_demo_log" / "events" / "arrival=2024-03-01"      # where the raw log of the embedded default lies
+    raw.mkdir(parents=True)
+    lines = [json.dumps({"visitor": u, "item": i, "at": int(t.timestamp() * 1000), "action": kind}) for u, i, t, kind, _ in EVENT_ROWS]
+    (raw / "part-00000.json").write_text("\n".join([*lines, REFUSED[0]]) + "\n")
+
+
+def facts() -> list[tuple[Table, list[dict]]]:
+    """What the tables beside `recommendations` hold."""
     living = [{"item_id": item, "item_index": i} for i, item in enumerate(("tea", "mug", "pot", "lid", "jar"))]
     withdrawn = [{"item_id": "old", "item_index": 5, "tombstoned_on": date(2024, 2, 1)}]
     met = [("tea", TEA_DRUNK), ("mug", TEA_DRUNK), ("pot", POT_SEEN)]
-    for table, facts in (
+    return [
         (ITEMS, [dict(zip(("item_id", "valid_from", "title", "category"), r, strict=True)) for r in ITEM_ROWS]),
-        (USERS, [dict(zip(("user_id", "valid_from", "segment"), r, strict=True)) for r in USER_ROWS]),
+        (USERS, [dict(zip(("user_id", "valid_from", "zone", "segment", "opt_out"), r, strict=True)) for r in USER_ROWS]),
         (NIGHTS, [_night_row(*r) for r in NIGHT_ROWS]),
         (ITEM_VOCABULARY, living + withdrawn),
         (ITEM_HOURS, [{"item_id": i, "hour": t.replace(minute=0), "n_by_type": {"view": 1}, "event_date": t.date()} for i, t in met]),
         (OUTCOMES, [_outcome_row(*r) for r in OUTCOME_ROWS]),
         (METRICS, [_figure_row(*r) for r in FIGURE_ROWS]),
-    ):
-        lake.append(frame(lake, table, facts), table, {})
+        (EVENTS, [_event_row(n, *r) for n, r in enumerate(EVENT_ROWS)]),
+        (QUARANTINE, [dict(zip(("raw", "reason"), REFUSED, strict=True))]),
+        (SEQUENCES, [_history(user) for user in ("ann", "bob", "cat")]),
+    ]
 
 
 def list_row(row: tuple) -> dict:
@@ -131,6 +192,20 @@ def list_row(row: tuple) -> dict:
         "evidence_ts",
     )
     return dict(zip(names, row, strict=True)) | _instants(row[0])
+
+
+def _event_row(n: int, user: str, item: str, ts: datetime, event_type: str, place: int) -> dict:
+    return {
+        "event_id": f"e{n}", "user_id": user, "item_id": item, "ts": ts, "event_type": event_type, "source_seq": place,
+        "event_date": ts.date(),
+    }
+
+
+def _history(user: str) -> dict:
+    """How many events and when; the arrays stay empty."""
+    mine = [ts for who, _, ts, _, _ in EVENT_ROWS if who == user]
+    return {"user_id": user, "n_events": len(mine), "first_ts": min(mine), "last_ts": max(mine)} | {
+        c.name: [] for c in SEQUENCES.columns if c.type.startswith("array")}
 
 
 def _night_row(run_date: date, list_name: str, decision: str, by: str, reason: str, n_rows: int, decided: datetime) -> dict:

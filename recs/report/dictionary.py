@@ -30,6 +30,16 @@ commit, so a reader sees all of it or nothing.
 lists, users, models or nights: use `rank` for that. It is always finite. Rows with `source` = `fallback` fill a list that the model could
 not fill; they stand below the model's rows, with a score of their own scale.
 
+**How many nights are kept.** All of them: every published night stays in `recommendations`, as a partition of its own, and every decision
+in `nights`; no job removes one. What goes is what a night was made from: `recs clean` keeps staged lists, item tables and examples of the
+newest 14 run dates (`keep: {nights: 14}`). Past *versions* of a table (`VERSION AS OF`) can be read for 30 days after a rewrite
+(`recs compact --keep-days`); a published night is not rewritten, so its rows outlive that.
+
+**A column is deprecated** in two steps; none is renamed, retyped or given another meaning in place. First its comment, here and in Delta,
+begins with *deprecated since VERSION, read OTHER* (`Column(deprecated=…)` in `schemas/`), while it is filled as before and OTHER stands
+beside it. Two minor versions and 90 days later, at the earliest, the contract leaves it out: tables that exist keep the column with the
+values they have, new rows are NULL there. Run `recs compact` after an upgrade: it brings the comments of existing tables up to date.
+
 **A user's list** has `audience` = `user`. Users without recent events share their segment's list: `audience` = `segment`, `user_id` = name
 of the segment, `all` for users without one. Users who opted out have none.
 
@@ -49,13 +59,14 @@ def render() -> str:
         HEAD,
         "## All tables\n\n| table | one row is | key |\n|---|---|---|\n" + tables + "\n",
         "## All views\n\n| view | one row is |\n|---|---|\n" + listed + "\n",
-        *(_table(t) for t in ALL_TABLES),
+        *(table_page(t) for t in ALL_TABLES),
         *(_view(v) for v in views.VIEWS),
     ]
     return "\n".join(parts)
 
 
-def _table(table: Table) -> str:
+def table_page(table: Table) -> str:
+    """The section of one table."""
     facts = [f"Key: {_names(table.key)}."]
     if table.partitions:
         facts.append(f"Partitions: {_names(table.partitions)}.")
@@ -70,7 +81,7 @@ def _table(table: Table) -> str:
 
 
 def _column(column: Column) -> str:
-    return f"| `{column.name}` | {_cell(column.type)} | {_cell(column.doc)} | {'yes' if column.nullable else ''} |"
+    return f"| `{column.name}` | {_cell(column.type)} | {_cell(column.meaning)} | {'yes' if column.nullable else ''} |"
 
 
 def _view(view: str) -> str:

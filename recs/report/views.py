@@ -1,10 +1,11 @@
-"""The views of `sql/`, for an analyst: in a Spark session, or in DuckDB without a JVM.  One text serves both.
+"""The views of `sql/`, for an analyst: in a Spark session, or without a JVM in DuckDB or polars.  One text serves all three.
 
-A view is a plain SELECT over tables named as in `schemas/` and over the views before it in VIEWS.  Nothing is stored: `register`
-and `connect` make temporary views over the table versions of that moment.  Call them again to see a night published since.
+A view is a plain SELECT over tables named as in `schemas/` and over the views before it in VIEWS.  Nothing is stored: `register`,
+`connect` and `scan` look at the table versions of that moment.  Call them again to see a night published since.
 
     con = connect("warehouse")
     con.sql("SELECT rank, title FROM current_lists WHERE user_id = 'ann' ORDER BY rank").pl()      # a polars frame; .df() for pandas
+    scan("warehouse")["why"].filter(pl.col("user_id") == "ann").sort("rank").collect()               # polars alone
 """
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ from recs.tables import Lake, TableError
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 # in the order in which they are registered: a view reads tables and earlier views only
 VIEWS: tuple[str, ...] = (
     "item_titles", "user_segments", "published_nights", "current_lists", "user_history", "changes_since_yesterday",
-    "why", "coverage_by_day", "nights_and_holds", "cold_items", "outcomes_by_day", "outcomes_by_slice",
+    "why", "evidence_events", "coverage_by_day", "nights_and_holds", "cold_users", "cold_items", "outcomes_by_day", "outcomes_by_slice",
 )
 
 
@@ -75,6 +77,36 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
     for view in VIEWS:
         con.execute(f"CREATE VIEW {view} AS\n{text(view)}")
     return con
+
+
+# whole days between two instants: the one expression of the views for which polars has other words
+_DAYS = re.compile(r"EXTRACT\(DAY FROM ([^()]+)\)")
+_DAYS_IN_POLARS = r"FLOOR(CAST((\1) AS BIGINT) / 86400000000)"
+
+
+def scan(root: str | Path) -> dict[str, pl.LazyFrame]:
+    """Every table under `root` and every view as a lazy frame of polars, by name.
+
+    For SQL hand them to `pl.SQLContext`.  Raises TableError when there is no table under `root`.
+    """
+    import polars as pl
+    from deltalake import DeltaTable
+
+    there = {t.name for t in ALL_TABLES if DeltaTable.is_deltatable(f"{root}/{t.name}")}
+    with connect(root) as con:
+        def asked(name: str) -> pl.LazyFrame:
+            return con.sql(f"FROM {name}").pl().lazy()
+
+        frames = {t.name: pl.scan_delta(f"{root}/{t.name}") if t.name in there else asked(t.name) for t in ALL_TABLES}
+        context = pl.SQLContext(frames)
+        for view in VIEWS:
+            try:
+                frames[view] = context.execute(_DAYS.sub(_DAYS_IN_POLARS, text(view)))
+                frames[view].collect_schema()
+            except pl.exceptions.SQLInterfaceError:     # what polars' SQL does not know (a moving deviation): DuckDB's rows, at once
+                frames[view] = asked(view)
+            context.register(view, frames[view])
+    return frames
 
 
 def duckdb_type(spark_type: str) -> str:
