@@ -28,6 +28,7 @@ STAGES = (
     ("hold", "hold", "Decisions", "Take a published night back."),
     ("block", "block", "Decisions", "Keep an item out of everybody's lists, or of one user's."),
     ("withdraw", "withdraw", "Decisions", "Withdraw an item for good."),
+    ("erase", "erase", "Decisions", "Erase a user from all tables."),
     ("evaluate", "evaluate", "Models", "Ask past nights again: compare models by what followed."),
     ("promote", "promote", "Models", "Who is champion and why; judge the candidates; go back."),
     ("ingest", "ingest", "Stages of the night, in order", "Read raw events, items and users into the tables."),
