@@ -47,6 +47,18 @@ test-airflow: .venv-airflow/ready   ## the DAGs in Airflow's own environment (WH
 test-analyst: .venv-analyst/ready   ## views, words, pictures and notebooks in the analysts' own environment, without a JVM
 	.venv-analyst/bin/python -m pytest tests/report/test_analyst.py
 
+# mermaid and the search's worker come from npm, checked by hash; with them the site needs no network
+.venv-docs/ready: docs/requirements.lock docs/npm.sha256 .venv/ready
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm"; exit 1; }
+	@test -x .venv-docs/bin/python || python3 -m venv .venv-docs
+	.venv/bin/uv pip sync --quiet --python .venv-docs/bin/python docs/requirements.lock
+	mkdir -p .venv-docs/npm && cd .venv-docs/npm && npm pack --silent mermaid@11.12.0 iframe-worker@1.0.4 >/dev/null && sha256sum --quiet -c ../../docs/npm.sha256
+	cd .venv-docs/npm && tar -xzOf mermaid-*.tgz package/dist/mermaid.min.js > mermaid.min.js && tar -xzOf iframe-worker-*.tgz package/shim/index.js > iframe-worker.js
+	@touch .venv-docs/ready
+
+docs: .venv-docs/ready   ## the documentation site in site/ (open site/index.html); broken links are errors
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 package: setup   ## dist/recs.zip: the wheel under a name that spark-submit --py-files accepts
 	rm -rf dist build && $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	cp dist/recs-*.whl dist/recs.zip && rm -rf build
@@ -58,4 +70,4 @@ lock:            ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra lm --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra analyst --output-file requirements-analyst.txt pyproject.toml
 
-.PHONY: help setup nightly test test-slow airflow test-airflow test-analyst package lint lock
+.PHONY: help setup nightly test test-slow airflow test-airflow test-analyst docs package lint lock

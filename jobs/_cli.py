@@ -6,6 +6,7 @@ else holds the lease, 5 the newest lists are too old (recs fresh), 6 the outcome
 from __future__ import annotations
 
 import argparse
+import difflib
 import getpass
 import json
 import logging
@@ -30,9 +31,23 @@ BAD_INPUT, HELD, LEASED = 2, 3, 4
 USER_ERRORS = (ConfigError, ClockError, ContractError, SessionError, TableError, ArtifactError, FileNotFoundError)
 
 
+class Parser(argparse.ArgumentParser):
+    """One that names the nearest option when there is none as it was typed."""
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse does; an unknown option is named before a missing one."""
+        typed = list(sys.argv[1:] if args is None else args)
+        for word in typed[: typed.index("--") if "--" in typed else None]:
+            name = word.partition("=")[0]
+            if name.startswith("--") and " " not in name and name not in self._option_string_actions:
+                near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+                self.error(f"no option {name}: " + (f"did you mean {near[0]}?" if near else f"{self.prog} --help lists them"))
+        return super().parse_args(typed, namespace)
+
+
 def parser(doc: str, *, night: bool = False, as_of: bool = False) -> argparse.ArgumentParser:
     """The parser of a job: its docstring is the help; flags may not be abbreviated."""
-    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("--config", default="default", help="a YAML file, or the name of a shipped one (default: %(default)s)")
     p.add_argument("--root", default="warehouse", help="folder or URL of the tables (default: ./%(default)s)")
     if night:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -19,34 +20,36 @@ from recs.tables import TableError
 
 app = typer.Typer(
     help="Nightly, time-aware recommendations on Spark: event log in, ranked lists per user in Delta tables.",
-    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,     # jobs/completion.py
 )
 
 # command, module, panel, what it does
 STAGES = (
-    ("night", "night", "The night", "Run the whole night: ingest to published lists (a generated log when no input is named)."),
-    ("release", "release", "The night", "Publish a held night after all; the reason is recorded."),
-    ("hold", "hold", "The night", "Take a published night back; readers see the night before."),
-    ("block", "block", "The night", "Keep an item out of everybody's lists, or of one user's."),
-    ("withdraw", "withdraw", "The night", "Withdraw an item for good (its tombstone)."),
-    ("clean", "clean", "The night", "Remove staged lists, item tables and examples that no kept night needs."),
-    ("compact", "compact", "The night", "Put small files of the tables together, forget their old versions."),
-    ("doctor", "doctor", "Looking", "Is this machine fit for a night?  What is missing, with the remedy."),
-    ("score-outcomes", "score_outcomes", "The night", "The morning after: what became of the lists.  Exit code 6 when it fell."),
-    ("fresh", "fresh", "The night", "Is there a list for today?  Exit code 5 when not."),
+    ("night", "night", "The night and its lists", "Run the whole night, from raw files to published lists."),
+    ("fresh", "fresh", "The night and its lists", "Is there a list for today?  Exit code 5 when not."),
+    ("score-outcomes", "score_outcomes", "The night and its lists", "The morning after: what became of the lists.  Exit code 6 when it fell."),
+    ("release", "release", "Decisions", "Publish a held night after all."),
+    ("hold", "hold", "Decisions", "Take a published night back."),
+    ("block", "block", "Decisions", "Keep an item out of everybody's lists, or of one user's."),
+    ("withdraw", "withdraw", "Decisions", "Withdraw an item for good."),
+    ("erase", "erase", "Decisions", "Erase a user from all tables."),
     ("evaluate", "evaluate", "Models", "Ask past nights again: compare models by what followed."),
-    ("promote", "promote", "Models", "Make a model champion if it earned it, by hand, or go back to the one before."),
-    ("generate", "generate", "Stages", "Make an event log with known truth."),
-    ("ingest", "ingest", "Stages", "Read raw events, items and users into the tables."),
-    ("sessionize", "sessionize", "Stages", "Cut events into sessions."),
-    ("item-hours", "item_hours", "Stages", "Count items by hour."),
-    ("sequences", "sequences", "Stages", "Build one history per user."),
-    ("item-tables", "item_tables", "Stages", "Build item statistics and neighbours as of a cut."),
-    ("text-vectors", "text_vectors", "Stages", "Have a language model read the catalogue's texts."),
-    ("build-examples", "build_examples", "Stages", "Stage the examples that models learn from."),
-    ("train", "train", "Stages", "Fit models on earlier nights."),
-    ("recommend", "recommend", "Stages", "Score users and stage their lists."),
-    ("publish", "publish", "Stages", "Audit staged lists and publish them, or hold the night."),
+    ("promote", "promote", "Models", "Who is champion and why; judge the candidates; go back."),
+    ("ingest", "ingest", "Stages of the night, in order", "Read raw events, items and users into the tables."),
+    ("text-vectors", "text_vectors", "Stages of the night, in order", "Have a language model read the catalogue's texts."),
+    ("sessionize", "sessionize", "Stages of the night, in order", "Cut events into sessions."),
+    ("item-hours", "item_hours", "Stages of the night, in order", "Count items by hour."),
+    ("sequences", "sequences", "Stages of the night, in order", "Build one history per user."),
+    ("build-examples", "build_examples", "Stages of the night, in order", "Stage the examples that models learn from."),
+    ("train", "train", "Stages of the night, in order", "Fit models on earlier nights."),
+    ("item-tables", "item_tables", "Stages of the night, in order", "Build item statistics and neighbours as of a cut."),
+    ("recommend", "recommend", "Stages of the night, in order", "Score users and stage their lists."),
+    ("publish", "publish", "Stages of the night, in order", "Audit staged lists and publish them, or hold the night."),
+    ("clean", "clean", "Housekeeping", "Remove old files that no kept night needs."),
+    ("compact", "compact", "Housekeeping", "Merge small files of the tables, forget old versions."),
+    ("generate", "generate", "Housekeeping", "Make an event log with known truth."),
+    ("doctor", "doctor", "Housekeeping", "Is this machine fit for a night?"),
+    ("completion", "completion", "Housekeeping", "Print what bash or zsh needs to complete recs."),
 )
 
 
@@ -69,7 +72,7 @@ ROOT = typer.Option("warehouse", help="Folder of the tables.")
 LIST = typer.Option("main", "--list", help="Which list.")
 
 
-@app.command(rich_help_panel="Looking")
+@app.command(rich_help_panel="The night and its lists")
 def show(
     user_id: str = typer.Argument(help="The user."),
     root: str = ROOT, list_name: str = LIST,
@@ -89,13 +92,13 @@ def show(
         Console().print(_or_exit(lambda: shown.user_grid(root, user_id, list_name, day, limit)))
 
 
-@app.command(rich_help_panel="Looking")
+@app.command(rich_help_panel="The night and its lists")
 def nights(root: str = ROOT, limit: int = typer.Option(20, help="Rows to show.")) -> None:
     """What each night knew, what the audit said, what was decided."""
     Console().print(_or_exit(lambda: shown.nights_grid(root, limit)))
 
 
-@app.command(rich_help_panel="Looking")
+@app.command(rich_help_panel="The night and its lists")
 def outcomes(
     root: str = ROOT, list_name: str = LIST,
     limit: int = typer.Option(28, help="Days to show."),
@@ -106,6 +109,14 @@ def outcomes(
     Console().print(became.grid(days))
     if plot:
         typer.echo(f"trend: {became.plot(days, plot.with_suffix(''))}")
+
+
+def click_commands() -> Iterator[tuple[str, list[str]]]:
+    """The commands that are not jobs, each with its options."""
+    jobs = {name for name, *_ in STAGES}
+    for name, command in typer.main.get_command(app).commands.items():
+        if name not in jobs:
+            yield name, [flag for option in command.params for flag in option.opts if flag.startswith("--")] + ["--help"]
 
 
 def _or_exit(read):

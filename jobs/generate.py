@@ -15,7 +15,7 @@ import json
 
 from recs.clock import parse_date
 from recs.generate import DIRT_KINDS, EFFECTS, PRESETS, generate, make_config
-from recs.jobs._cli import _typed, run_job
+from recs.jobs._cli import Parser, _typed, run_job
 from recs.session import start
 
 
@@ -25,7 +25,7 @@ def _count(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Flags; those not given keep the defaults of recs.generate.GenerateConfig."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     p.add_argument("--out", required=True, help="folder or URL of the log")
     p.add_argument("--preset", choices=list(PRESETS), help="the domain (default: shop)")

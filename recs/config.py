@@ -388,7 +388,11 @@ def _merge(base: dict, top: dict) -> dict:
 def load(name: str, **overrides: Any) -> Config:
     """The configuration of a path or a shipped name; `overrides` replace whole top-level keys."""
     path, body = _read(name)
-    if base := body.pop("extends", None):
+    names = [name]
+    while base := body.pop("extends", None):
+        if base in names:
+            raise ConfigError(f"{path}: extends itself: {' -> '.join([*names, base])}")
+        names.append(base)
         body = _merge(_read(base)[1], body)
     if isinstance(body.get("log"), str):
         beside = Path(path).parent / f"{body['log']}.yaml"

@@ -220,6 +220,19 @@ class Lake:
         with self._noted(note):
             DeltaTable.forPath(self.spark, self.path(table)).delete(where)
 
+    def erase(self, keys: DataFrame, table: Table) -> int:
+        """Remove the rows with these keys, by a join: no value of a row gets into Delta's log.  How many; the newest note stays."""
+        from delta.tables import DeltaTable
+
+        keys = keys.localCheckpoint()
+        n, names = keys.count(), keys.columns
+        if n:
+            same = " AND ".join(f"here.{c} <=> gone.{c}" for c in names)
+            with self._noted(self.note(table)):     # what a table stands at is read from its newest note
+                DeltaTable.forPath(self.spark, self.path(table)).alias("here").merge(
+                    keys.distinct().alias("gone"), same).whenMatchedDelete().execute()
+        return n
+
     def compact(self, table: Table, keep: timedelta) -> dict[str, int]:
         """Put small files together and remove those that only versions older than `keep` need; rows and the newest note stay.
 

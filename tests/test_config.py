@@ -96,3 +96,15 @@ def test_what_changes_no_list_is_not_part_of_the_hash(tmp_path: Path, more: str)
 
 def test_what_changes_lists_is_part_of_the_hash(tmp_path: Path):
     assert load(written(tmp_path, MINIMAL)).hash != load(written(tmp_path, MINIMAL + "lists: {k: 5}")).hash
+
+
+def test_a_file_may_extend_one_that_extends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mine = load(written(tmp_path, "extends: tiny\naudit: {max_item_share: 0.3}\n"))
+    tiny = load("tiny")
+    assert mine.audit.max_item_share == 0.3
+    assert (mine.demo, mine.clock, mine.models) == (tiny.demo, tiny.clock, tiny.models)     # of tiny, and through it of default
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("extends: b.yaml")
+    Path("b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(ConfigError, match="extends itself: a.yaml -> b.yaml -> a.yaml"):
+        load("a.yaml")

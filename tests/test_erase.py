@@ -1,0 +1,52 @@
+"""Erasing a user: his rows and nobody else's, no id in Delta's log, and derived tables still know where they stand."""
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+import tiny_warehouse
+
+from recs.jobs import erase
+from recs.schemas import EVENTS, QUARANTINE, RECOMMENDATIONS, SEQUENCES, USERS
+from recs.tables import Lake
+
+
+@pytest.fixture
+def kept(lake: Lake) -> Lake:
+    """The small warehouse with events, a refused row and histories of ann and bob; a segment is called ann, too."""
+    tiny_warehouse.write(lake)
+    for n, user in enumerate(("ann", "bob", "ann")):
+        lake.append(tiny_warehouse.frame(lake, EVENTS, [{"event_id": f"e{n}", "user_id": user, "item_id": "tea"}]), EVENTS, {"batch_id": 1})
+    refused = [{"row_hash": h, "raw": f"{who};tea;someday"} for h, who in (("r1", "ann"), ("r2", "bob"), ("r3", "hannah"), ("r4", "ann-2"))]
+    lake.append(tiny_warehouse.frame(lake, QUARANTINE, refused), QUARANTINE, {"batch_id": 1})
+    arrays = {c.name: [] for c in SEQUENCES.columns if c.type.startswith("array")}
+    lake.append(tiny_warehouse.frame(lake, SEQUENCES, [{"user_id": u, **arrays} for u in ("ann", "bob")]), SEQUENCES, {"as_of_us": 7})
+    segment = list(tiny_warehouse.LISTS[0])
+    segment[1], segment[2] = "mail", "segment"
+    row = tiny_warehouse.frame(lake, RECOMMENDATIONS, [tiny_warehouse.list_row(tuple(segment))])
+    lake.append(row, RECOMMENDATIONS, {"run_date": str(date(2024, 3, 1))})
+    (Path(lake.root) / "_staging" / "night").mkdir(parents=True)
+    return lake
+
+
+def users_of(lake: Lake, table) -> set[str]:
+    return {r[0] for r in lake.read(table).select("user_id").distinct().collect()}
+
+
+def test_a_user_is_gone_and_the_others_stay(kept: Lake):
+    bob = kept.read(RECOMMENDATIONS).where("user_id = 'bob'").count()
+    logs_before = set(Path(kept.root).rglob("_delta_log/*.json"))
+    erased = erase.run(kept, "ann")
+    assert {t: n for t, n in erased.items() if n} == {
+        "events": 2, "users": 2, "events_quarantine": 1, "sequences": 1, "recommendations": 7}
+    assert users_of(kept, EVENTS) == users_of(kept, SEQUENCES) == {"bob"} and users_of(kept, USERS) == {"bob"}
+    assert {r.raw.split(";")[0] for r in kept.read(QUARANTINE).collect()} == {"bob", "hannah", "ann-2"}
+    left = kept.read(RECOMMENDATIONS)
+    assert left.where("user_id = 'bob'").count() == bob and left.where("user_id = 'ann'").select("audience").collect() == [("segment",)]
+    assert not (Path(kept.root) / "_staging").exists()
+    assert kept.note(SEQUENCES) == {"as_of_us": 7}      # the next night goes on from there
+    for log in set(Path(kept.root).rglob("_delta_log/*.json")) - logs_before:
+        conditions = [line for line in log.read_text().splitlines() if '"commitInfo"' in line]
+        assert conditions and all("ann" not in line for line in conditions)
+    assert not any(erase.run(kept, "ann").values())     # again: nothing is left to do
