@@ -295,7 +295,8 @@ def _build(sources: Sources, identities: Mapping[Path, dict[str, Any]], kinds: t
             for kind, why in left_out.items():
                 log.warning("item tables without %s: %s", kind, why)
             made = [k for k in kinds if k not in left_out]
-            write_manifest(build.folder, **identity, n_items=build.n_items, n_users=build.n_users, kinds=made, left_out=left_out)
+            read = {"text": sources.texts.config.model_dump(mode="json")} if TEXT in made else {}
+            write_manifest(build.folder, **identity, n_items=build.n_items, n_users=build.n_users, kinds=made, left_out=left_out, **read)
             _put_in_place(build.folder, out)
     finally:
         for folder in folders.values():

@@ -42,8 +42,8 @@ log((users + 1) / (n_i + 1)):
                     the texts themselves, `text.said.bytes` and `.ends` as the ids
     als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; recs/etl/als.py), dense; 0 = no history
 
-The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs,
-files (SHA-256 and bytes of each), content_hash and version.
+The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs, where
+texts were read `text` (that part of the configuration), files (SHA-256 and bytes of each), content_hash and version.
 """
 from __future__ import annotations
 

@@ -48,12 +48,14 @@ class SequenceModel(Model):
 
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
-        """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of TrainConfig."""
+        """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of
+        TrainConfig, `tuning` of TuningConfig."""
         written = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True}
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
             **({"written": written} if zoo.network_class(cls.name).reads_text else {}),
+            **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
             **({"places": setting.places} if zoo.network_class(cls.name).reads_places else {}),
         }]
 
@@ -66,7 +68,7 @@ class SequenceModel(Model):
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """The number of epochs; weights are trained anew."""
+        """The numbers of epochs; weights are trained anew."""
         return {"chosen": params["chosen"]} if params["chosen"] else {}
 
     @classmethod

@@ -23,6 +23,7 @@ from recs.nn.next_item import OF_HISTORY, NextItem
 from recs.nn.zoo import network_class
 
 from .network_arrays import state_of
+from .sequence_tuning import told
 
 WIDTH, ROWS = 16, 16
 NUMBER, RAREST = "number", "rarest"
@@ -88,7 +89,7 @@ class Network:
                 raise ArtifactError(f"{tables.path}: texts of {vectors.shape[1]} numbers, the model learned from {said}: train it again")
             new = np.flatnonzero((numbers_of(index, self.number) == 0) & np.asarray(vectors).any(axis=1))
             if len(new):
-                state = _with_rows(state, self.net.rows_for_new(len(new)) | {SAID: torch.from_numpy(np.array(vectors[new], np.float16))})
+                state = _with_rows(state, self.net.rows_for_new(len(new)) | {SAID: torch.from_numpy(told(vectors[new], weights))})
                 self.net = make_network(name, params, n_items + len(new), said, read)
                 self.net.load_state_dict(state)
                 self.number = _numbered_on(self.number, index[new], n_items)

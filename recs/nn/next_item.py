@@ -69,6 +69,7 @@ class NextItem(nn.Module):
     reads_places: ClassVar[bool] = False        # may read `h_place` (`places` of its Config), and `item_place` [I + 1, 2]
     probabilities: ClassVar[bool] = False       # the sigmoid of a score is how probable it is that the item comes
     dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
+    tunes_reader: ClassVar[bool] = False        # the language model that reads items may be tuned with it (recs/nn/tuning.py)
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
 
     def __init__(self, n_items: int, config: NextItemConfig) -> None:
@@ -131,8 +132,17 @@ class NextItem(nn.Module):
         with torch.autocast(batch["h_item"].device.type, enabled=False):    # bf16 logits tie two thirds of neighbouring ranks
             return self.logits(self.state(batch), self._every_vector())
 
+    def rates(self) -> dict[str, float]:
+        """Parameters that learn at another rate than the rest: by name, their share of it."""
+        reader = self.item.reader
+        return {} if reader is None else {f"item.reader.{name}": share for name, share in reader.rates().items()}
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean over all pairs of the batch: positions with `follow` and what follows, newest positions and their targets."""
+        with self.item.reading(batch["h_item"], batch["target"]):
+            return self._loss(batch)
+
+    def _loss(self, batch: Batch) -> Tensor:
         states, rows_of, wanted, met = [], [], [], 0
         together = len(batch["h_len"]) if batch["h_len"].is_cuda else ROWS
         for rows in batch["h_len"].argsort().split(together):

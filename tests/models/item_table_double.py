@@ -1,6 +1,7 @@
 """Item tables in the documented format from a frame of events, in plain pandas: a stand-in for Spark's stage in model tests."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,22 @@ from recs.clock import DAY, HOUR
 from recs.evidence.item_tables import FOREVER_US, HALF_LIVES, WINDOWS, ItemTables, write_manifest
 from recs.nn.text import encode
 
+TOKENS = 24     # of a text that are read
+
 
 def said_of(item: int) -> str:
     """What the catalogue says: one of six themes, and a name."""
     return f"theme{item % 6} name{item}"
 
 
-def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = ()) -> ItemTables:
-    """`events`: user (int), item (vocabulary integer), ts (microseconds); item ids are the integers as zero-padded text."""
+def build(
+    folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = (), said: Callable[[int], str] = said_of,
+    reader: str = "hashed",
+) -> ItemTables:
+    """`events`: user (int), item (vocabulary integer), ts (microseconds); item ids are the integers as zero-padded text.
+
+    `said`: what the catalogue says of an item; `reader`: the model that reads it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     seen = events[events.ts < cut_us].sort_values(["user", "ts"], kind="stable")
     index = np.sort(seen.item.unique()).astype(np.int32)
@@ -29,15 +38,15 @@ def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...
         "category": np.full(n, -1, np.int32), **_ids(index), **_statistics(seen.assign(i=i), cut_us, n),
     }
     if "text" in kinds:
-        texts = [said_of(i) for i in index]
-        arrays["text.dense"] = encode("hashed", texts).astype(np.float16)
+        texts = [said(i) for i in index]
+        arrays["text.dense"] = encode(reader, texts, TOKENS).astype(np.float16)
         arrays["text.said.bytes"] = np.frombuffer("".join(texts).encode(), np.uint8)
         arrays["text.said.ends"] = np.cumsum([len(t.encode()) for t in texts])
     for kind in (k for k in kinds if k != "text"):
         arrays |= _neighbours(kind, seen.user.to_numpy(), i, seen.ts.to_numpy(), cut_us, n)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds), event_types={})
+    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds), event_types={}, text={"model": reader, "max_tokens": TOKENS})
     return ItemTables(folder)
 
 

@@ -42,6 +42,7 @@ class LMAdapter(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = LMAdapterConfig
+    tunes_reader = True
 
     def __init__(self, n_items: int, config: LMAdapterConfig) -> None:
         super().__init__(n_items, config)
