@@ -31,7 +31,7 @@ from recs.evidence.item_tables import ItemTables
 from recs.evidence.profiles import event_weights, own_event, speaking_event
 from recs.nn import zoo
 
-from .base import REASONS, Model, Reasons, Scorer, Setting
+from .base import REASONS, Mask, Model, Reasons, Scorer, Setting
 from .examples import newest_events
 from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
@@ -55,6 +55,7 @@ class SequenceModel(Model):
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
             **({"written": written} if zoo.network_class(cls.name).reads_text else {}),
+            **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
             **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
             **({"places": setting.places} if zoo.network_class(cls.name).reads_places else {}),
         }]
@@ -91,6 +92,20 @@ class SequenceModel(Model):
             return np.where(read.known[:, None], network.scores(read, index[lo:hi]), popular[lo:hi])
 
         return score
+
+    def retrieve(
+        self, histories: Histories, request_us: np.ndarray, tables: ItemTables, k: int, forbidden: Mask | None = None, block: int = 65_536,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """With `decode` lists are made one item after another, for users with an event that is known here."""
+        columns, scores = super().retrieve(histories, request_us, tables, k, forbidden, block)
+        if not self.params.get("decode") or not self.weights:
+            return columns, scores
+        network, newest = self._network(tables), newest_events(histories, request_us, self.params["length"])
+        closed = np.zeros((len(histories), tables.n_items), bool) if forbidden is None else forbidden(0, tables.n_items)
+        known = np.flatnonzero(network.known(newest))
+        some = {name: values[known] for name, values in newest.items()}
+        columns[known], scores[known] = network.decode(some, k, np.asarray(tables.array("item_index")), closed[known])
+        return columns, scores
 
     def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
         """Repeat, neighbour with the event that carried the score, taste; popular where no event is known."""

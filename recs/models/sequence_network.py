@@ -124,6 +124,22 @@ class Network:
                 out[some] = np.where(numbers > 0, said, unknown)[: len(some)]
         return out
 
+    def decode(self, newest: dict[str, np.ndarray], k: int, integers: np.ndarray, closed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[U, k] places in `integers` [I] (-1: none is left) and scores of lists made one item after another; `closed` [U, I] are left out.
+
+        Each item is the best after those before it have joined the history, as if met at the request; a score is at most the one before.
+        """
+        users, closed = np.arange(len(closed)), closed.copy()
+        columns, scores = np.full((len(closed), k), -1, np.int32), np.full((len(closed), k), -np.inf, np.float32)
+        for place in range(min(k, len(integers))):
+            found = np.where(closed, -np.inf, self.scores(self.read(newest), integers))
+            best = found.argmax(axis=1)
+            scores[:, place] = found[users, best]
+            columns[:, place] = np.where(np.isfinite(scores[:, place]), best, -1)
+            closed[users, best] = True
+            newest = _met(newest, integers[best])
+        return columns, np.minimum.accumulate(scores, axis=1)
+
     def attribution(self, newest: dict[str, np.ndarray], listed: np.ndarray) -> np.ndarray | None:
         """[U, K, L] how much each event speaks for each item `listed` [U, K] (vocabulary integers): gradient of the score x input.
 
@@ -156,6 +172,15 @@ class Network:
         with one_thread():
             a, b = (_unit(self.net.item(torch.from_numpy(numbers_of(integers, self.number))).numpy()) for integers in (have, listed))
         return a @ b.T
+
+
+def _met(newest: dict[str, np.ndarray], item: np.ndarray) -> dict[str, np.ndarray]:
+    """The events with one more at the end, of the type of the newest, at the request."""
+    new = {"h_item": item, "h_type": newest["h_type"][:, -1], "h_ts": newest["request_us"], "h_dwell": 0, "h_there": 1}
+    moved = {name: np.roll(newest[name], -1, axis=1) for name in new}
+    for name, values in new.items():
+        moved[name][:, -1] = values
+    return newest | moved
 
 
 def _with_rows(state: dict[str, torch.Tensor], new: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -183,4 +183,5 @@ def retold(frozen: Tensor, tuned: Tensor) -> tuple[Tensor, dict[str, float]]:
 
     best = max(strengths, key=lambda strength: near(solved(some, strength))) if some.any() and not some.all() else 1.0
     figures = {"retold_cosine": near(solved(some, best)), "frozen_cosine": near(torch.zeros(2 * [frozen.shape[1]], dtype=frozen.dtype))}
-    return solved(torch.ones_like(some), best).float(), {name: round(v, 6) for name, v in figures.items() if math.isfinite(v)}
+    text_map = solved(torch.ones_like(some), best).float().contiguous()     # `solve` gives columns, and safetensors writes bytes as they lie
+    return text_map, {name: round(v, 6) for name, v in figures.items() if math.isfinite(v)}
