@@ -40,10 +40,12 @@ log((users + 1) / (n_i + 1)):
     ease_near:<lambda>  the same, the greatest weights of each row only: sparse, and a fiftieth of the bytes
     text            what the catalogue said of each item at the cut: vectors [I, S] float16 (schemas: text_vectors), dense, 0 = nothing; and
                     the texts themselves, `text.said.bytes` and `.ends` as the ids
+    facts           [I, 5] int32 codes of the catalogue's category path, brand and price at the cut (recs/evidence/item_facts.py), dense
+    vectors         what `items.vectors` held at the cut, by modality: `vectors.<modality>.dense` [I, S] float16 of unit length, 0 = none
     als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; recs/etl/als.py), dense; 0 = no history
 
-The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs, where
-texts were read `text` (that part of the configuration), files (SHA-256 and bytes of each), content_hash and version.
+The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs,
+files (SHA-256 and bytes of each), content_hash and version.
 """
 from __future__ import annotations
 
@@ -132,6 +134,12 @@ class ItemTables:
     def dense(self, kind: str) -> np.ndarray:
         """[I, ·] float32 dense table of a kind, memory-mapped."""
         return self.array(f"{kind}.dense")
+
+    @property
+    def modalities(self) -> list[str]:
+        """Of which the folder holds vectors."""
+        ends = ("vectors.", ".dense.npy")
+        return sorted(n[len(ends[0]) : -len(ends[1])] for n in self.manifest["files"] if n.startswith(ends[0]) and n.endswith(ends[1]))
 
     def said(self, columns: np.ndarray) -> list[str]:
         """What the catalogue said of columns [N]; the item's id where it said nothing, or the folder holds no texts."""

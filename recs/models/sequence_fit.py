@@ -33,6 +33,7 @@ import torch
 from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ItemTables
 from recs.nn import thresholds
+from recs.nn.graded import errors_of
 from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
 from recs.nn.reader import Reader
@@ -44,7 +45,9 @@ from recs.nn.tuning import TuningConfig
 from .fitting import Fit, Replay
 from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
+from .sequence_graded import graded_examples, graded_training, graded_validation
 from .sequence_network import NUMBER, RAREST, make_network
+from .sequence_side import Side, put
 from .sequence_tuning import PATIENCE, texts_of, tune, tuning_of
 
 log = logging.getLogger(__name__)
@@ -63,11 +66,13 @@ SPARE = 0.9                 # of the time is planned with
 
 def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
-    shape = Shape(params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"))
+    shape = Shape(
+        params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"),
+        params.get("values", False), params.get("graded", 0))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         shared = replay.scratch or Path(folder) / "examples"
-        by_night = replay.write(partial(examples, shape), shared / shape.key)
+        by_night = replay.write(partial(graded_examples if shape.graded else examples, shape), shared / shape.key)
         nights = [n for n in newest_first if n in by_night]
         rows = sum(by_night[n].rows for n in nights)
         log.info("%s: %d examples of %d nights", name, rows, len(nights))
@@ -85,7 +90,8 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         if sum(night.rows for night in early) < LEAST_EXAMPLES:
             return bench.by_users(every)
         with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
-            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every)
+            since_us = max(replay.cuts_us[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
+            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every, since_us)
 
 
 def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
@@ -147,27 +153,35 @@ class _Bench:
     def by_users(self, nights: Sequence[Staged]) -> Fit:
         """The weights that order best what followed for some users, whose targets are not trained."""
         numbers, share = Numbers.of(nights, self.params["least"]), self.params["held_out"]
-        data = training(self.folder / "training", nights, numbers, self.params["repeats"], share)
-        asked = validation(self.folder / "asked", nights, numbers, share)
+        data, asked = self._training("training", nights, numbers, share), self._asked("asked", nights, numbers, None, share)
         if not asked.rows:      # so few users that the hash chose none
             return self.trained("every", nights, {"epochs": self.params["epochs"]}, {})
         weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, 1.0)
         return self._fit(weights, chosen, data, figures)
 
-    def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged]) -> Fit:
-        """The number of epochs that orders the latest nights best; trained so long on all."""
+    def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged], since_us: int) -> Fit:
+        """The number of epochs that orders the latest nights best; trained so long on all.  `since_us`: the newest of the early cuts."""
         numbers = Numbers.of(early, self.params["least"])
-        data = training(self.folder / "early", early, numbers, self.params["repeats"])
-        asked = validation(self.folder / "latest", latest, numbers)
+        data, asked = self._training("early", early, numbers), self._asked("latest", latest, numbers, since_us)
         _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, FIRST_RUN)
         return self.trained("every", every, chosen, figures)
 
     def trained(self, name: str, nights: Sequence[Staged], chosen: dict[str, Any], figures: dict[str, float]) -> Fit:
         """Trained on these nights for the epochs chosen, without asking anything."""
         numbers = Numbers.of(nights, self.params["least"])
-        data = training(self.folder / name, nights, numbers, self.params["repeats"])
+        data = self._training(name, nights, numbers)
         weights, more, _ = self._network(data, None, numbers, chosen, 1.0)
         return self._fit(weights, chosen, data, figures | more)
+
+    def _training(self, name: str, nights: Sequence[Staged], numbers: Numbers, held_out: float = 0.0) -> Staged:
+        if self.params.get("graded"):
+            return graded_training(self.folder / name, nights, numbers, held_out)
+        return training(self.folder / name, nights, numbers, self.params["repeats"], held_out)
+
+    def _asked(self, name: str, nights: Sequence[Staged], numbers: Numbers, since_us: int | None, held_out: float = 1.0) -> Staged:
+        if self.params.get("graded"):
+            return graded_validation(self.folder / name, nights, numbers, since_us, held_out)
+        return validation(self.folder / name, nights, numbers, held_out)
 
     def _fit(self, weights: dict[str, np.ndarray], chosen: dict[str, Any], data: Staged, figures: dict[str, float]) -> Fit:
         params = self.params | {"chosen": chosen} | ({"tuning": self.tuning.model_dump()} if self.tuning else {})
@@ -185,7 +199,9 @@ class _Bench:
         torch.manual_seed(self.params["seed"])
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
         mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
-        net = make_network(self.name, self.params, len(mine), text.shape[1], read)
+        side = Side.of_training(self.params, self.catalogue.tables, mine, numbers.met)
+        net = make_network(self.name, self.params, len(mine), text.shape[1], read, side.sizes)
+        put(net, side.rows(self.catalogue.tables, mine, numbers.number))
         if text.shape[1]:
             net.item.said[1:] = torch.from_numpy(self.catalogue.of_items(text, mine, 0))
         if place.shape[1]:
@@ -206,7 +222,7 @@ class _Bench:
             reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
             chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
             figures |= {name: value for name, value in chosen["threshold"].items() if name != "at"}
-        return arrays_of(net) | arrays | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, figures, chosen
+        return arrays_of(net) | arrays | side.arrays | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, figures, chosen
 
     def _train(
         self, net: NextItem, data: Staged, asked: Staged | None, settings: dict[str, Any], until: float | None, share: float,
@@ -262,4 +278,6 @@ def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float
 
 
 def _figures(how: Trained, asked: Staged | None) -> dict[str, float]:
-    return {} if asked is None else {name: round(value, 6) for name, value in how.metrics.items()} | {"lists": float(asked.rows)}
+    if asked is None:
+        return {}
+    return {name: round(value, 6) for name, value in errors_of(how.metrics).items()} | {"lists": float(asked.rows)}

@@ -41,7 +41,7 @@ def tuning_of(params: Mapping[str, Any], tables: ItemTables) -> TuningConfig | N
     config = TuningConfig(**params.get("tuning", {}))
     if config.policy == "frozen" or not params["text"] or TEXT not in tables.kinds:
         return None
-    made = tables.manifest.get("text", {})
+    made = tables.manifest.get("inputs", {}).get("text", {})
     model, max_tokens = config.model or made.get("model"), config.max_tokens or made.get("max_tokens", 64)
     if model is None:
         raise TextError(f"{tables.path}: does not say which model made its vectors of texts; name it in tuning.model")

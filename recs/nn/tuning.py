@@ -151,16 +151,19 @@ def _depth(name: str, layers: int) -> int:
 
 def _trained_only(module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
     """Frozen weights lie in the model's own folder: a checkpoint need not hold them."""
-    for name, p in module.named_parameters():
-        if not p.requires_grad:
-            state.pop(prefix + name, None)
-    for name, _buffer in module.named_buffers():
+    for name in _kept_elsewhere(module):
         state.pop(prefix + name, None)
 
 
 def _the_rest_is_here(module: nn.Module, keys: Any) -> None:
-    mine = [name for name, p in module.named_parameters() if not p.requires_grad] + [name for name, _ in module.named_buffers()]
-    keys.missing_keys[:] = [k for k in keys.missing_keys if not any(k.endswith(name) for name in mine)]
+    mine = tuple(_kept_elsewhere(module))
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(mine)]
+
+
+def _kept_elsewhere(module: nn.Module) -> list[str]:
+    """Frozen weights, under every name they have (peft ties some), and buffers."""
+    frozen = [name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad]
+    return frozen + [name for name, _ in module.named_buffers(remove_duplicate=False)]
 
 
 def retold(frozen: Tensor, tuned: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -183,5 +186,6 @@ def retold(frozen: Tensor, tuned: Tensor) -> tuple[Tensor, dict[str, float]]:
 
     best = max(strengths, key=lambda strength: near(solved(some, strength))) if some.any() and not some.all() else 1.0
     figures = {"retold_cosine": near(solved(some, best)), "frozen_cosine": near(torch.zeros(2 * [frozen.shape[1]], dtype=frozen.dtype))}
-    text_map = solved(torch.ones_like(some), best).float().contiguous()     # `solve` gives columns, and safetensors writes bytes as they lie
+    # `solve` lays columns one after another, and safetensors writes bytes as they lie
+    text_map = solved(torch.ones_like(some), best).float().contiguous()
     return text_map, {name: round(v, 6) for name, v in figures.items() if math.isfinite(v)}

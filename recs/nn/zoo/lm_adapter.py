@@ -46,7 +46,7 @@ class LMAdapter(NextItem):
     def __init__(self, n_items: int, config: LMAdapterConfig) -> None:
         super().__init__(n_items, config)
         d = config.dim
-        self.event = EventInput(d, config.time)
+        self.event = EventInput(d, config.time, config.values)
         self.norm_event = nn.LayerNorm(d)
         if config.adapter == "transformer":
             self.position = nn.Embedding(config.length, d)
