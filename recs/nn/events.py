@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recs.nn.next_item import Batch
-from recs.nn.time import AgeEncoding, ClockEncoding, clock, log_age
+from recs.nn.time import AgeEncoding, ClockEncoding, SoftBuckets, clock, log_age
 
 TYPES = 256     # event types are bytes
 LONGEST_DWELL_S = 3_600.0
+VALUE_KNOTS = 24
 
 
 def gaps_before(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -38,7 +39,7 @@ class EventInput(nn.Module):
 
         if values:
             self.scaled, self.no_value = Scaled(1), nn.Parameter(torch.zeros(dim))
-            self.value = nn.Sequential(nn.Linear(1, dim), nn.GELU(), nn.Linear(dim, dim))
+            self.value = SoftBuckets(VALUE_KNOTS, dim)      # over three spreads on either side of the mean
 
     def prepare(self, batch: Batch) -> None:
         """The values' mean and spread, on their scale."""
@@ -54,7 +55,8 @@ class EventInput(nn.Module):
         x = x + torch.where(seconds > 0, spent, self.no_dwell)
         if hasattr(self, "value"):
             value = batch["h_value"].unsqueeze(-1)
-            x = x + torch.where(value.isnan(), self.no_value, self.value(self.scaled(log_value(value.nan_to_num()))))
+            scaled = self.scaled(log_value(value.nan_to_num())).squeeze(-1)
+            x = x + torch.where(value.isnan(), self.no_value, self.value((scaled + 3) / 6))
         if self.time:
             gap, known = gaps_before(batch)
             x = x + torch.where(known.unsqueeze(-1), self.gap(gap), self.no_gap) + self.clock(batch["h_ts"])

