@@ -30,7 +30,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
 
     folder, log, cuts = tmp_path_factory.mktemp("tuned"), themes(), tuple(CUT - n * DAY for n in range(4))
     reader = save_causal(folder / "causal")
-    return LocalReplay({n: question(log, c, folder / f"cut-{n}", ("text",), reader=reader) for n, c in enumerate(cuts)}, cuts)
+    return LocalReplay({n: question(log, c, folder / f"cut-{n}", ("text",), reader=reader, unmet=NEW) for n, c in enumerate(cuts)}, cuts)
 
 
 def test_both_sides_of_tuning_are_reported_and_the_better_one_is_kept(nights):
