@@ -1,6 +1,7 @@
 """Side information: what helps is learned, is the same where lists are made, and speaks for items that nobody has met."""
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from recs.models.examples import newest_events
 from recs.models.fitting import Fit
 from recs.models.sequence import SequenceModel
 from recs.models.sequence_network import numbered
+from recs.nn.events import log_value
+from recs.nn.next_item import NextItem
 from recs.nn.side import DROP, SideInfo
 from recs.nn.zoo import network_class
 
@@ -139,32 +142,48 @@ def test_staged_and_served_histories_have_the_same_scores(nights, name: str):
     np.testing.assert_allclose(served, trained[:, number - 1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["lstm_attention", "transformer_lstm", "lm_adapter", "interest_dynamics"])
-def test_what_events_were_worth_is_read(name: str):
+def spent(n: int, seed: int) -> dict[str, torch.Tensor]:
     """Who spends much goes on with item 3, others with item 7: only the values tell, and some are missing."""
-    rng, n = np.random.default_rng(0), 400
-    rich = torch.arange(n) % 2
+    rng, rich = np.random.default_rng(seed), torch.arange(n) % 2
     value = np.where(rng.random((n, 4)) < 0.3, np.nan, np.where(rich[:, None] > 0, 90, 3) * (0.8 + 0.4 * rng.random((n, 4))))
     value[:, -1] = np.where(np.isnan(value[:, -1]), np.where(rich > 0, 90, 3), value[:, -1])
     ts = torch.arange(4).repeat(n, 1) * HOUR
-    batch = {
+    return {
         "h_item": torch.from_numpy(rng.integers(1, 21, (n, 4))), "h_type": torch.ones(n, 4, dtype=torch.uint8), "h_ts": ts,
         "h_dwell": torch.zeros(n, 4), "h_value": torch.from_numpy(value.astype(np.float32)), "h_len": torch.full((n,), 4),
         "request_us": ts[:, -1] + HOUR, "follow": torch.zeros(n, 4, dtype=torch.uint8), "target": torch.where(rich > 0, 3, 7).unsqueeze(1)}
-    right = {}
-    for values in (False, True):
-        torch.manual_seed(0)
-        cls = network_class(name)
-        net = cls(20, cls.Config(length=4, dim=16, dropout=0.0, values=values))
-        net.prepare(batch)
-        step = torch.optim.Adam(net.parameters(), 0.02)
-        for _ in range(40):
-            step.zero_grad()
-            net.train().loss({k: v[: n // 2] for k, v in batch.items()}).backward()
-            step.step()
-        with torch.no_grad():       # of users that were not trained
-            right[values] = (net.eval().score(batch).argmax(1) + 1 == batch["target"][:, 0])[n // 2 :].float().mean().item()
-    assert right[True] > 0.9 and right[False] < 0.8
+
+
+def reader_of_values(name: str) -> NextItem:
+    torch.manual_seed(0)
+    cls = network_class(name)
+    net = cls(20, cls.Config(length=4, dim=16, dropout=0.0, values=True))
+    net.prepare(spent(64, 0))
+    return net
+
+
+@pytest.mark.parametrize("name", ["lstm_attention", "transformer_lstm", "lm_adapter", "interest_dynamics"])
+def test_what_events_were_worth_is_read_and_missing_is_not_nothing(name: str):
+    net, b = reader_of_values(name).eval(), spent(6, 1)
+    with torch.no_grad():
+        net.event.no_value.normal_()
+        plain = net.score(b)
+        for other in (b["h_value"] * 3, torch.full_like(b["h_value"], math.nan), torch.zeros_like(b["h_value"])):
+            scores = net.score(b | {"h_value": other})
+            assert torch.isfinite(scores).all() and not torch.equal(scores, plain)
+    scaled = net.event.scaled(log_value(spent(64, 0)["h_value"]).unsqueeze(-1))
+    assert torch.nanmean(scaled).abs() < 1e-4 and torch.isfinite(net.train().loss(b))
+
+
+def test_what_events_were_worth_is_learned():
+    net, asked = reader_of_values("lm_adapter"), spent(64, 99)
+    step = torch.optim.Adam(net.parameters(), 0.02)
+    for n in range(60):
+        step.zero_grad()
+        net.train().loss(spent(64, n)).backward()
+        step.step()
+    with torch.no_grad():
+        assert (net.eval().score(asked).argmax(1) + 1 == asked["target"][:, 0]).float().mean() > 0.9
 
 
 def test_vectors_of_another_width_are_refused(nights, tmp_path: Path):
