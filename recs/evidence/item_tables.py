@@ -14,8 +14,8 @@ A folder per cut, written by recs/etl/item_tables.py, opened by every model:
     <kind>.dense.npy        [I, I] or [I, F] float32
 
 `Known` items are those with a whole hour of events before the cut, and, where texts are read, those on offer that say something: their
-counts are 0, `first_h` and `last_h` the hours since the catalogue has them.  Only known items have columns.  Category and availability are what
-the catalogue and the tombstones said at the cut.
+counts are 0, `first_h` and `last_h` the hours since the catalogue has them.  Only known items have columns.  Category and availability
+are what the catalogue and the tombstones said at the cut.
 
 Statistics from item_hours, whole hours before the cut, ages from the middle of the hour: `users_<W>` day-users (distinct users per UTC
 day, summed) in the window W before the cut, W in WINDOWS; `decay_<H>` the same of all time with weight 2^(-age / H), H in
