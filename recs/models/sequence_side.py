@@ -30,6 +30,7 @@ from recs.evidence.item_tables import ArtifactError, ItemTables
 from recs.nn.next_item import NextItem
 
 NEAR = 8            # neighbours
+JOIN = {"category": 1, "brand": 3}      # columns of `facts`
 CODES, EDGES, COMMON = "side.codes.", "side.edges", "side.common"
 SIDE = "item.side."
 
@@ -63,9 +64,11 @@ class Side:
         columns = tables.columns(integers)
         mine = np.asarray(tables.dense(FACTS))[columns[columns >= 0]] if has else np.zeros((0, 5), np.int32)
         codes = tuple(np.unique(mine[mine[:, c] > 0, c]) for c in wanted)
+        if odd := [m for m in params.get("vectors", []) if not m.isidentifier()]:
+            raise ValueError(f"vectors: {', '.join(odd)}: a modality's name is letters, digits and _")
         there = [m for m in params.get("vectors", []) if VECTORS in tables.kinds and m in tables.modalities]
         widths = {m: tables.array(f"{VECTORS}.{m}.dense").shape[1] for m in there}
-        joins = tuple(OF[name][-1] if name == "brand" else 0 for name in params.get("near", []) if name in JOINING) if has else ()
+        joins = tuple(JOIN[name] for name in params.get("near", []) if name in JOINING) if has else ()
         edges = [edges_of(Path(name), tables) for name in params.get("near", []) if name not in JOINING]
         order = np.argsort(-met, kind="stable")
         return cls(wanted, codes, widths, joins, np.concatenate([np.zeros((0, 2), np.int32), *edges]), integers[order].astype(np.int32))
@@ -120,10 +123,10 @@ class Side:
         of_common = facts[tables.columns(common)]
         for join in self.joins:
             groups: dict[int, list[int]] = {}
-            for code, integer in zip(of_common[:, join], common, strict=True):
+            for code, integer in zip(_joining(of_common, join), common, strict=True):
                 if code and len(group := groups.setdefault(int(code), [])) <= NEAR:     # one more: an item is not its own neighbour
                     group.append(int(number[integer]))
-            for n, code in enumerate(mine[:, join]):
+            for n, code in enumerate(_joining(mine, join)):
                 around[n] += groups.get(int(code), [])
         out = np.zeros((len(integers), NEAR), np.int32)
         for n, found in enumerate(around):
@@ -142,6 +145,11 @@ def edges_of(path: Path, tables: ItemTables) -> np.ndarray:
         raise ValueError(f"near: {path} is neither {' nor '.join(JOINING)} nor a file of edges that can be read ({e})") from e
     columns = tables.find([item for pair in pairs for item in pair]).reshape(-1, 2)
     return np.asarray(tables.array("item_index"))[columns[(columns >= 0).all(axis=1)]].astype(np.int32)
+
+
+def _joining(facts: np.ndarray, column: int) -> np.ndarray:
+    """[N] codes that join items; of a category with one level that one, else the second: the first holds half the catalogue."""
+    return np.where(facts[:, 1] > 0, facts[:, 1], facts[:, 0]) if column == JOIN["category"] else facts[:, column]
 
 
 def _place(known: np.ndarray, codes: np.ndarray) -> np.ndarray:

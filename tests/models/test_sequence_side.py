@@ -91,7 +91,7 @@ def without(nights) -> float:
 
 GIVEN = {
     "category": {"facts": ["category"]}, "brand": {"facts": ["brand"]}, "price": {"facts": ["price"]}, "image": {"vectors": ["image"]},
-    "same brand": {"near": ["brand"]}, "edges": {},
+    "same category": {"near": ["category"]}, "same brand": {"near": ["brand"]}, "edges": {},
 }
 
 
