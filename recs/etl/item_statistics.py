@@ -81,6 +81,24 @@ def catalogue_at(items: DataFrame, cuts_us: Sequence[int]) -> DataFrame:
     return begun.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("cut_us", "item_id", "f.*")
 
 
+def never_met(known: DataFrame, vocabulary: DataFrame, items: DataFrame, cuts_us: Sequence[int], says: Column) -> DataFrame:
+    """One row per cut and item of the catalogue that says something, is on offer and has no whole hour yet: columns of `item_statistics`.
+
+    Counts are 0; `first_h` and `last_h` are the hours since the catalogue has it.
+    """
+    begun = at_cuts(items.withColumn("says", says), cuts_us).where(F.col("valid_from") <= F.timestamp_micros("cut_us"))
+    until_us = F.unix_micros(F.least("available_until", "valid_to"))
+    newest = begun.groupBy("cut_us", "item_id").agg(
+        F.max_by(F.struct("says", until_us.alias("until_us")), "valid_from").alias("f"), F.min("valid_from").alias("since"))
+    on_offer = newest.where("f.says IS NOT NULL AND (f.until_us IS NULL OR f.until_us > cut_us)")
+    alone = on_offer.join(known.select("cut_us", "item_id"), ["cut_us", "item_id"], "left_anti")
+    numbered = alone.join(vocabulary.select("item_id", "item_index"), "item_id")
+    age_h = (F.col("cut_us") - F.unix_micros("since")) / F.lit(float(HOUR))
+    own = {"cut_us", "item_id", "item_index"}
+    values = {c: age_h if c in ("first_h", "last_h") else F.lit(0) for c in known.columns if c not in own}
+    return numbered.select(*own, *(v.cast(known.schema[c].dataType).alias(c) for c, v in values.items()))
+
+
 def withdrawn_on(vocabulary: DataFrame) -> pd.Series:
     """Items withdrawn for good, item_index -> microseconds; few rows."""
     since = F.unix_date("tombstoned_on").cast("bigint") * DAY
@@ -88,13 +106,17 @@ def withdrawn_on(vocabulary: DataFrame) -> pd.Series:
 
 
 def known_items(
-    item_hours: DataFrame, vocabulary: DataFrame, items: DataFrame | None, cuts_us: Sequence[int], event_types: Mapping[str, int]
+    item_hours: DataFrame, vocabulary: DataFrame, items: DataFrame | None, cuts_us: Sequence[int], event_types: Mapping[str, int],
+    says: Column | None = None,
 ) -> dict[int, pd.DataFrame]:
     """The driver's frames, one per cut: a row per known item, ascending by id (Python sorts str as Spark does UTF-8 bytes).
 
+    `says`: what is read of a row of the catalogue; where it is given, items that say something are known before anybody has met them.
     item_id, item_index, statistics, category (None = none), lat, lon (NaN = none), available_from, available_until (int64 microseconds).
     """
     known = item_statistics(item_hours, cuts_us, event_types)
+    if items is not None and says is not None:
+        known = known.unionByName(never_met(known, vocabulary, items, cuts_us, says))
     if items is not None:
         known = known.join(catalogue_at(items, cuts_us), ["cut_us", "item_id"], "left")
     else:

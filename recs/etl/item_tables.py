@@ -5,7 +5,8 @@
     sequences before the cut    -> sums over pairs of items     recs/etl/item_pairs.py, on the executors
     sums                        -> neighbours, EASE             packed by the driver, one block of rows at a time
     sequences before the cut    -> ALS factors                  Spark's own
-    items, text_vectors         -> vectors of texts             as the catalogue said at the cut
+    items, text_vectors         -> vectors of texts             as the catalogue said at the cut; with them items that nobody has met
+    items                       -> facts, other vectors         yet have a column
 
 The driver holds one row per item (a million items: 200 MB) and, for EASE only, one dense items x items matrix; users and events
 stay on the executors, and so do blocks of pairs until the driver takes them, a partition at a time.  The folder is the driver's own:
@@ -33,11 +34,12 @@ from pyspark.sql import functions as F
 from recs.clock import micros
 from recs.config import ItemTableConfig
 from recs.evidence import pairs
-from recs.evidence.item_kinds import COUNTS, TEXT, PairKinds, is_solved, parse_kind
+from recs.evidence.item_kinds import COUNTS, FACTS, OF_CATALOGUE, TEXT, VECTORS, PairKinds, is_solved, parse_kind
 from recs.evidence.item_tables import ItemTables, write_manifest
 
 from . import item_pairs
 from .als import als_factors
+from .item_facts import facts_at, vectors_at
 from .item_statistics import known_items
 from .text_vectors import Texts
 
@@ -86,7 +88,8 @@ class Build:
 def begin(sources: Sources, histories: DataFrame, folders: Mapping[int, Path], config: ItemTableConfig) -> list[Build]:
     """Gather what is known of each item at each cut; beside the statistics of item_hours the users who met it and how active they are."""
     cuts_us = sorted(folders)
-    known = known_items(sources.item_hours, sources.vocabulary, sources.items, cuts_us, sources.event_types)
+    says = None if sources.texts is None else sources.texts.said
+    known = known_items(sources.item_hours, sources.vocabulary, sources.items, cuts_us, sources.event_types, says)
     every = item_pairs.users_of_items(histories, config.max_items_per_user).toPandas()
     return [_begun(cut_us, known[cut_us], every[every["cut_us"] == cut_us].set_index("item_index"), folders[cut_us]) for cut_us in cuts_us]
 
@@ -207,7 +210,10 @@ def _left_out(n_items: int, kinds: Iterable[str], config: ItemTableConfig) -> di
 
 def _left_out_of(sources: Sources, kinds: Iterable[str]) -> dict[str, str]:
     """The kinds that the log has nothing for, and why."""
-    return {TEXT: "no texts: the configuration has no `text`, or the log no catalogue"} if TEXT in kinds and sources.texts is None else {}
+    out = {}
+    if TEXT in kinds and sources.texts is None:
+        out[TEXT] = "no texts: the configuration has no `text`, or the log no catalogue"
+    return out | {kind: "the log has no catalogue" for kind in (FACTS, VECTORS) if kind in kinds and sources.items is None}
 
 
 def _rounds(builds: Sequence[Build], kinds: Iterable[str]) -> Iterator[list[Build]]:
@@ -231,7 +237,7 @@ def _write_kinds(
     """Write the arrays of every kind that the size of the catalogue allows."""
     for solvable in (True, False):
         mine = [b for b in builds if (b.n_items <= config.ease_max_items) is solvable]
-        of_pairs = tuple(k for k in kinds if k != TEXT and not k.startswith("als:") and (solvable or not is_solved(k)))
+        of_pairs = tuple(k for k in kinds if k not in OF_CATALOGUE and not k.startswith("als:") and (solvable or not is_solved(k)))
         for together in _rounds(mine, of_pairs) if of_pairs else ():
             write_pairs(together, histories, of_pairs, config)
     for build in builds:
@@ -244,6 +250,12 @@ def _write_kinds(
             vectors, texts = sources.texts.at(build.cut_us, build.items["item_id"])
             np.save(build.folder / f"{TEXT}.dense.npy", vectors)
             _write_strings(build.folder, f"{TEXT}.said", texts)
+    for build in builds:
+        if FACTS in kinds:
+            np.save(build.folder / f"{FACTS}.dense.npy", facts_at(sources.items, build.cut_us, build.items["item_id"]))
+        if VECTORS in kinds:
+            for modality, vectors in vectors_at(sources.items, build.cut_us, build.items["item_id"]).items():
+                np.save(build.folder / f"{VECTORS}.{modality}.dense.npy", vectors)
 
 
 def build_at_cuts(

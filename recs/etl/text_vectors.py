@@ -67,6 +67,11 @@ class Texts:
     read: DataFrame         # TEXT_VECTORS
     config: TextConfig
 
+    @property
+    def said(self) -> Column:
+        """What is read of a row of `items`; NULL where it says nothing."""
+        return text_of(self.config)
+
     def at(self, cut_us: int, item_ids: pd.Series) -> tuple[np.ndarray, list[str]]:
         """[I, S] float16 and texts of these items; zeros and "" for those that said nothing, or nothing that has been read."""
         begun = self.items.where(F.unix_micros("valid_from") <= cut_us)

@@ -10,6 +10,8 @@
     ease_near:<lambda>      cooc                    EASE, the greatest weights of each row
     als:<f>:<reg>:<alpha>   -                       item factors, dense
     text                    -                       vectors of the items' texts, dense
+    facts                   -                       codes of category path, brand and price, dense
+    vectors                 -                       vectors of other modalities (image, audio), one dense table each
 """
 from __future__ import annotations
 
@@ -24,11 +26,11 @@ from . import pairs
 # how many arguments a kind may have
 _ARGUMENTS = {
     "cooc": (0, 1), "together": (0, 1), "transitions": (0,), "follows": (2,), "adopters": (0, 1), "ease": (1,), "ease_near": (1,),
-    "als": (3,), "text": (0,),
+    "als": (3,), "text": (0,), "facts": (0,), "vectors": (0,),
 }
 COUNTS = "counts"   # whole rows of co-occurrence counts: what every EASE is solved from
 SOLVED = ("ease", "ease_near")
-TEXT = "text"
+TEXT, FACTS, VECTORS = OF_CATALOGUE = ("text", "facts", "vectors")
 
 
 class KindError(ValueError):
@@ -46,7 +48,7 @@ def parse_kind(kind: str) -> tuple[str, tuple[float, ...]]:
     if len(values) not in _ARGUMENTS.get(name, ()) or not all(least <= v < math.inf for v in values):
         known = (
             "cooc[:shrink], together[:shrink], transitions, follows:events:hours, adopters[:half-life in days], ease:lambda, "
-            "ease_near:lambda, als:factors:regularisation:alpha, text")
+            "ease_near:lambda, als:factors:regularisation:alpha, text, facts, vectors")
         raise KindError(f"no item table is called {kind!r}; there are {known}, with positive numbers")
     return name, values
 

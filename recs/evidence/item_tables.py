@@ -13,8 +13,9 @@ A folder per cut, written by recs/etl/item_tables.py, opened by every model:
     <kind>.indptr/.indices/.values   sparse item x item neighbours, row = item the user has, column = item it speaks for
     <kind>.dense.npy        [I, I] or [I, F] float32
 
-`Known` items are those with a whole hour of events before the cut; only they have columns.  Category and availability are what
-the catalogue and the tombstones said at the cut.
+`Known` items are those with a whole hour of events before the cut, and, where texts are read, those on offer that say something: their
+counts are 0, `first_h` and `last_h` the hours since the catalogue has them.  Only known items have columns.  Category and availability
+are what the catalogue and the tombstones said at the cut.
 
 Statistics from item_hours, whole hours before the cut, ages from the middle of the hour: `users_<W>` day-users (distinct users per UTC
 day, summed) in the window W before the cut, W in WINDOWS; `decay_<H>` the same of all time with weight 2^(-age / H), H in
@@ -40,6 +41,8 @@ log((users + 1) / (n_i + 1)):
     ease_near:<lambda>  the same, the greatest weights of each row only: sparse, and a fiftieth of the bytes
     text            what the catalogue said of each item at the cut: vectors [I, S] float16 (schemas: text_vectors), dense, 0 = nothing; and
                     the texts themselves, `text.said.bytes` and `.ends` as the ids
+    facts           [I, 5] int32 codes of the catalogue's category path, brand and price at the cut (recs/evidence/item_facts.py), dense
+    vectors         what `items.vectors` held at the cut, by modality: `vectors.<modality>.dense` [I, S] float16 of unit length, 0 = none
     als:<factors>:<reg>:<alpha>     item factors [I, F] of implicit ALS (Hu et al., ICDM 2008; recs/etl/als.py), dense; 0 = no history
 
 The manifest holds cut_us, n_items, n_users (users with an event before the cut), kinds, left_out, config, event_types, inputs,
@@ -132,6 +135,12 @@ class ItemTables:
     def dense(self, kind: str) -> np.ndarray:
         """[I, ·] float32 dense table of a kind, memory-mapped."""
         return self.array(f"{kind}.dense")
+
+    @property
+    def modalities(self) -> list[str]:
+        """Of which the folder holds vectors."""
+        ends = ("vectors.", ".dense.npy")
+        return sorted(n[len(ends[0]) : -len(ends[1])] for n in self.manifest["files"] if n.startswith(ends[0]) and n.endswith(ends[1]))
 
     def said(self, columns: np.ndarray) -> list[str]:
         """What the catalogue said of columns [N]; the item's id where it said nothing, or the folder holds no texts."""

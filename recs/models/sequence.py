@@ -7,6 +7,7 @@
 Every module of recs/nn/zoo that no model has of its own is a model of its name (docs/add_a_model.md).  Trained on earlier nights by
 recs/models/sequence_fit.py.
 
+    a user's ratings               asked instead of what comes next where `graded` says how many (recs/models/sequence_graded.py)
     an item never met in training           what its text says, where the model reads texts (`text`, on where the catalogue has them);
                                             else the mean score of the items met least: it is as unknown as they are
     a user without an event known here      popular items
@@ -26,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from recs.evidence.histories import Histories
-from recs.evidence.item_kinds import TEXT
+from recs.evidence.item_facts import JOINING
+from recs.evidence.item_kinds import FACTS, TEXT, VECTORS
 from recs.evidence.item_tables import ItemTables
 from recs.evidence.profiles import event_weights, own_event, speaking_event
 from recs.nn import zoo
 
-from .base import REASONS, Model, Reasons, Scorer, Setting
+from .base import REASONS, Mask, Model, Reasons, Scorer, Setting
 from .examples import newest_events
 from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
@@ -48,12 +50,16 @@ class SequenceModel(Model):
 
     @classmethod
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
-        """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of TrainConfig."""
-        written = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True}
+        """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of
+        TrainConfig, `tuning` of TuningConfig."""
+        written = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True}
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
-            **({"written": written} if zoo.network_class(cls.name).reads_text else {}),
+            "facts": [], "vectors": [], "near": [], "values": False,
+            **({"written": written, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
+            **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
+            **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
             **({"places": setting.places} if zoo.network_class(cls.name).reads_places else {}),
         }]
 
@@ -66,29 +72,45 @@ class SequenceModel(Model):
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """The number of epochs; weights are trained anew."""
+        """The numbers of epochs; weights are trained anew."""
         return {"chosen": params["chosen"]} if params["chosen"] else {}
 
     @classmethod
     def needs(cls, params: dict[str, Any]) -> frozenset[str]:
-        return frozenset({TEXT} if params["text"] else ())
+        facts = bool(params.get("facts")) or not set(JOINING).isdisjoint(params.get("near", []))
+        asked = {TEXT: params["text"], FACTS: facts, VECTORS: params.get("vectors")}
+        return frozenset(kind for kind, wanted in asked.items() if wanted)
 
     def scorer(self, histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Scorer:
         popular = popularity_of(tables, "users_all")
         if not self.weights:
             return lambda lo, hi: np.broadcast_to(popular[lo:hi], (len(histories), hi - lo))
         network, index = self._network(tables), np.asarray(tables.array("item_index"))
-        newest = newest_events(histories, request_us, self.params["length"], self.params.get("places", False))
+        newest = self._newest(histories, request_us)
         if written := self.params.get("written"):
             from .sequence_examples import read_history
 
-            newest["h_text"] = read_history(written, histories, request_us, tables)
+            newest["h_text"] = read_history(written, histories, request_us, tables, self.params.get("graded", 0) > 0)
         read = network.read(newest)
 
         def score(lo: int, hi: int) -> np.ndarray:
             return np.where(read.known[:, None], network.scores(read, index[lo:hi]), popular[lo:hi])
 
         return score
+
+    def retrieve(
+        self, histories: Histories, request_us: np.ndarray, tables: ItemTables, k: int, forbidden: Mask | None = None, block: int = 65_536,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """With `decode` lists are made one item after another, for users with an event that is known here."""
+        columns, scores = super().retrieve(histories, request_us, tables, k, forbidden, block)
+        if not self.params.get("decode") or not self.weights:
+            return columns, scores
+        network, newest = self._network(tables), self._newest(histories, request_us)
+        closed = np.zeros((len(histories), tables.n_items), bool) if forbidden is None else forbidden(0, tables.n_items)
+        known = np.flatnonzero(network.known(newest))
+        some = {name: values[known] for name, values in newest.items()}
+        columns[known], scores[known] = network.decode(some, k, np.asarray(tables.array("item_index")), closed[known])
+        return columns, scores
 
     def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
         """Repeat, neighbour with the event that carried the score, taste; popular where no event is known."""
@@ -98,7 +120,7 @@ class SequenceModel(Model):
             code = np.where(mine >= 0, REASONS.index("repeat"), REASONS.index("popular"))
             return Reasons(code.astype(np.int8), mine)
         network, index = self._network(tables), np.asarray(tables.array("item_index"))
-        newest = newest_events(histories, request_us, self.params["length"], self.params.get("places", False))
+        newest = self._newest(histories, request_us)
         spoke = network.attribution(newest, np.where(columns >= 0, index[np.maximum(columns, 0)], -1))
         if spoke is None:
             others = speaking_event(
@@ -110,6 +132,10 @@ class SequenceModel(Model):
         known = network.known(newest)
         code = np.where(event >= 0, REASONS.index("neighbour"), np.where(known[:, None], REASONS.index("taste"), REASONS.index("popular")))
         return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), event)
+
+    def _newest(self, histories: Histories, request_us: np.ndarray) -> dict[str, np.ndarray]:
+        p = self.params
+        return newest_events(histories, request_us, p["length"], p.get("places", False), p.get("values", False))
 
     def _network(self, tables: ItemTables) -> Any:
         """The network, with the items of these tables; the latest is kept."""

@@ -34,7 +34,7 @@ from .sequence_network import numbered, numbers_of
 from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
-HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "request_us")
+HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "request_us")
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,21 @@ class Shape:
     targets: int    # T
     places: bool = False        # where events were, too
     written: dict[str, Any] | None = None       # how histories are written out and read (see SequenceModel.grid), None: they are not
+    values: bool = False        # what events were worth, too
+    graded: int = 0             # ratings of each user that are asked (recs/models/sequence_graded.py), 0: what comes next is asked
 
     @property
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
-        facts = ["sequence", self.length, self.windows, self.targets, *(["places"] * self.places), *([self.written] * bool(self.written))]
+        facts = ["sequence", self.length, self.windows, self.targets, *(["places"] * self.places), *(["values"] * self.values),
+                 *([self.written] * bool(self.written)),
+                 *([f"graded {self.graded}"] * bool(self.graded))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     """The fields of the examples of one question; items by their vocabulary integer, -1 = none."""
-    who, request_us = _hashes(question.histories), np.asarray(question.request_us)
+    who, request_us = user_hashes(question.histories), np.asarray(question.request_us)
     found = _windows(shape, question.histories, request_us, who, _targets(shape, question, who), question.wanted)
     if shape.written is None:
         return found
@@ -65,9 +69,12 @@ def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     return newest | {"h_text": read_history(shape.written, question.histories, request_us, question.tables)}
 
 
-def read_history(written_by: dict[str, Any], histories: Histories, request_us: np.ndarray, tables: ItemTables) -> np.ndarray:
-    """[U, S] float16: histories written out and read."""
-    texts = written(histories, request_us, tables, template_of(written_by["language"]), written_by["events"])
+def read_history(
+    written_by: dict[str, Any], histories: Histories, request_us: np.ndarray, tables: ItemTables, graded: bool = False,
+) -> np.ndarray:
+    """[U, S] float16: histories written out (with their ratings, if `graded`) and read."""
+    template = template_of(written_by["language"])
+    texts = written(histories, request_us, tables, template, written_by["events"], written_by.get("clean", True), graded)
     return encode(written_by["model"], texts, written_by["max_tokens"], written_by["offline"]).astype(np.float16)
 
 
@@ -77,7 +84,7 @@ def known_examples(shape: Shape, before_us: int | None, histories: Histories) ->
     histories = histories.take(np.flatnonzero(np.diff(histories.offsets) > 1))
     nothing = np.full((len(histories), shape.targets), -1, np.int32)
     last_us = histories.ts[histories.offsets[1:] - 1]
-    return _windows(shape, histories, last_us, _hashes(histories), nothing, np.zeros(len(histories)))
+    return _windows(shape, histories, last_us, user_hashes(histories), nothing, np.zeros(len(histories)))
 
 
 def _windows(
@@ -98,12 +105,12 @@ def _windows(
 def _window(
     shape: Shape, number: int, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    events = newest_events(histories, request_us, shape.length, shape.places)
+    events = newest_events(histories, request_us, shape.length, shape.places, shape.values)
     return {name: events[name] for name in HISTORY if name in events} | {
         "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
 
 
-def _hashes(histories: Histories) -> np.ndarray:
+def user_hashes(histories: Histories) -> np.ndarray:
     """[U] int64 of the users' ids."""
     digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in histories.user_ids]
     return np.frombuffer(b"".join(digests), np.int64)
@@ -146,7 +153,7 @@ class Numbers:
 
 def training(folder: Path, newest_first: Sequence[Staged], numbers: Numbers, repeats: bool, held_out: float = 0.0) -> Staged:
     """What a network is trained on; without the targets of the share `held_out` of the users."""
-    return _written(folder, (_trained(columns, numbers, repeats, held_out) for columns in _new_users_marked(newest_first)))
+    return write_examples(folder, (_trained(columns, numbers, repeats, held_out) for columns in _new_users_marked(newest_first)))
 
 
 def validation(folder: Path, nights: Sequence[Staged], numbers: Numbers, held_out: float = 1.0) -> Staged:
@@ -154,9 +161,9 @@ def validation(folder: Path, nights: Sequence[Staged], numbers: Numbers, held_ou
     def asked(night: Staged) -> dict[str, np.ndarray]:
         columns = read_columns(night, night.fields)
         rows = (columns["window"] == 0) & held(columns["who"], held_out)
-        return _by_number({name: values[rows] for name, values in columns.items()}, numbers, np.zeros(rows.sum(), bool), repeats=True)
+        return by_number({name: values[rows] for name, values in columns.items()}, numbers, np.zeros(rows.sum(), bool), repeats=True)
 
-    return _written(folder, map(asked, nights))
+    return write_examples(folder, map(asked, nights))
 
 
 def held(who: np.ndarray, share: float) -> np.ndarray:
@@ -179,13 +186,13 @@ def _new_users_marked(newest_first: Sequence[Staged]) -> Iterable[dict[str, np.n
 
 
 def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, held_out: float) -> dict[str, np.ndarray]:
-    found = _by_number(columns, numbers, columns["whole"], repeats)
+    found = by_number(columns, numbers, columns["whole"], repeats)
     found["target"] = np.where(held(columns["who"], held_out)[:, None], 0, found["target"])
     says = found["follow"].any(axis=1) | found["target"].any(axis=1)
     return {name: values[says] for name, values in found.items()}
 
 
-def _by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarray, repeats: bool) -> dict[str, np.ndarray]:
+def by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarray, repeats: bool) -> dict[str, np.ndarray]:
     """The fields of recs/nn/next_item.py."""
     found = numbered({name: columns[name] for name in HISTORY if name in columns}, numbers.number)
     follow = np.zeros(found["h_item"].shape, np.uint8)
@@ -205,7 +212,8 @@ def first_meetings(h_item: np.ndarray) -> np.ndarray:
     return out
 
 
-def _written(folder: Path, nights: Iterable[Columns]) -> Staged:
+def write_examples(folder: Path, nights: Iterable[Columns]) -> Staged:
+    """A part per night."""
     folder.mkdir(parents=True, exist_ok=True)
     files: list[StagedFile] = []
     for columns in nights:

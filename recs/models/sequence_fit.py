@@ -7,6 +7,8 @@
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
+tuning          where a language model is tuned, both runs have a second stage (recs/models/sequence_tuning.py)
+
 Time is kept to: a few steps are measured, and the epochs are as many as fit (at most `epochs`), so that the learning rate comes down in
 time.  With too few lists to learn from the model stays without weights and lists what is popular.
 """
@@ -21,7 +23,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +33,22 @@ import torch
 from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ItemTables
 from recs.nn import thresholds
+from recs.nn.graded import errors_of
 from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
 from recs.nn.reader import Reader
 from recs.nn.settings import TrainConfig
 from recs.nn.staged import Staged, read_columns
 from recs.nn.train import Trained, train
+from recs.nn.tuning import TuningConfig
 
 from .fitting import Fit, Replay
 from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
+from .sequence_graded import graded_examples, graded_training, graded_validation
 from .sequence_network import NUMBER, RAREST, make_network
+from .sequence_side import Side, put
+from .sequence_tuning import PATIENCE, texts_of, tune, tuning_of
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +57,7 @@ VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
+FROZEN_FIRST = 0.4          # of the time, where the language model is tuned afterwards
 SEEN_BEFORE = 4_096         # examples that scalers are fitted on
 BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
 STEPS_MEASURED = 7
@@ -58,11 +66,13 @@ SPARE = 0.9                 # of the time is planned with
 
 def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
-    shape = Shape(params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"))
+    shape = Shape(
+        params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"),
+        params.get("values", False), params.get("graded", 0))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         shared = replay.scratch or Path(folder) / "examples"
-        by_night = replay.write(partial(examples, shape), shared / shape.key)
+        by_night = replay.write(partial(graded_examples if shape.graded else examples, shape), shared / shape.key)
         nights = [n for n in newest_first if n in by_night]
         rows = sum(by_night[n].rows for n in nights)
         log.info("%s: %d examples of %d nights", name, rows, len(nights))
@@ -80,7 +90,8 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         if sum(night.rows for night in early) < LEAST_EXAMPLES:
             return bench.by_users(every)
         with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
-            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every)
+            since_us = max(replay.cuts_us[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
+            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every, since_us)
 
 
 def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
@@ -142,61 +153,109 @@ class _Bench:
     def by_users(self, nights: Sequence[Staged]) -> Fit:
         """The weights that order best what followed for some users, whose targets are not trained."""
         numbers, share = Numbers.of(nights, self.params["least"]), self.params["held_out"]
-        data = training(self.folder / "training", nights, numbers, self.params["repeats"], share)
-        asked = validation(self.folder / "asked", nights, numbers, share)
+        data, asked = self._training("training", nights, numbers, share), self._asked("asked", nights, numbers, None, share)
         if not asked.rows:      # so few users that the hash chose none
             return self.trained("every", nights, {"epochs": self.params["epochs"]}, {})
-        weights, how, chosen = self._network(data, asked, numbers, self.params["epochs"], 1.0)
-        return self._fit(weights, chosen, data, _figures(how, asked, chosen))
+        weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, 1.0)
+        return self._fit(weights, chosen, data, figures)
 
-    def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged]) -> Fit:
-        """The number of epochs that orders the latest nights best; trained so long on all."""
+    def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged], since_us: int) -> Fit:
+        """The number of epochs that orders the latest nights best; trained so long on all.  `since_us`: the newest of the early cuts."""
         numbers = Numbers.of(early, self.params["least"])
-        data = training(self.folder / "early", early, numbers, self.params["repeats"])
-        asked = validation(self.folder / "latest", latest, numbers)
-        _, how, chosen = self._network(data, asked, numbers, self.params["epochs"], FIRST_RUN)
-        return self.trained("every", every, chosen, _figures(how, asked, chosen))
+        data, asked = self._training("early", early, numbers), self._asked("latest", latest, numbers, since_us)
+        _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, FIRST_RUN)
+        return self.trained("every", every, chosen, figures)
 
     def trained(self, name: str, nights: Sequence[Staged], chosen: dict[str, Any], figures: dict[str, float]) -> Fit:
         """Trained on these nights for the epochs chosen, without asking anything."""
         numbers = Numbers.of(nights, self.params["least"])
-        data = training(self.folder / name, nights, numbers, self.params["repeats"])
-        weights, _, _ = self._network(data, None, numbers, chosen["epochs"], 1.0)
-        return self._fit(weights, chosen, data, figures)
+        data = self._training(name, nights, numbers)
+        weights, more, _ = self._network(data, None, numbers, chosen, 1.0)
+        return self._fit(weights, chosen, data, figures | more)
+
+    def _training(self, name: str, nights: Sequence[Staged], numbers: Numbers, held_out: float = 0.0) -> Staged:
+        if self.params.get("graded"):
+            return graded_training(self.folder / name, nights, numbers, held_out)
+        return training(self.folder / name, nights, numbers, self.params["repeats"], held_out)
+
+    def _asked(self, name: str, nights: Sequence[Staged], numbers: Numbers, since_us: int | None, held_out: float = 1.0) -> Staged:
+        if self.params.get("graded"):
+            return graded_validation(self.folder / name, nights, numbers, since_us, held_out)
+        return validation(self.folder / name, nights, numbers, held_out)
 
     def _fit(self, weights: dict[str, np.ndarray], chosen: dict[str, Any], data: Staged, figures: dict[str, float]) -> Fit:
-        return Fit(self.params | {"chosen": chosen}, [], figures | {"training_lists": float(data.rows)}, weights)
+        params = self.params | {"chosen": chosen} | ({"tuning": self.tuning.model_dump()} if self.tuning else {})
+        return Fit(params, [], figures | {"training_lists": float(data.rows)}, weights)
+
+    @cached_property
+    def tuning(self) -> TuningConfig | None:
+        """How the language model that reads items is tuned, None: it is not."""
+        return tuning_of(self.params, self.catalogue.tables)
 
     def _network(
-        self, data: Staged, asked: Staged | None, numbers: Numbers, epochs: int, share: float,
-    ) -> tuple[dict[str, np.ndarray], Trained, dict[str, Any]]:
-        """Arrays of a trained network, how it went, and what `asked` chose; `share` of the time left is its own."""
+        self, data: Staged, asked: Staged | None, numbers: Numbers, planned: dict[str, Any], share: float,
+    ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, Any]]:
+        """Arrays of a network trained for the epochs `planned`, its figures, what `asked` chose; `share` of the time left is its own."""
         torch.manual_seed(self.params["seed"])
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
         mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
-        net = make_network(self.name, self.params, len(mine), text.shape[1], read)
+        side = Side.of_training(self.params, self.catalogue.tables, mine, numbers.met)
+        net = make_network(self.name, self.params, len(mine), text.shape[1], read, side.sizes)
+        put(net, side.rows(self.catalogue.tables, mine, numbers.number))
         if text.shape[1]:
             net.item.said[1:] = torch.from_numpy(self.catalogue.of_items(text, mine, 0))
         if place.shape[1]:
             net.item_place[1:] = torch.from_numpy(self.catalogue.of_items(place, mine, np.nan))
         net.prepare({name: torch.from_numpy(values.copy()) for name, values in read_columns(data, data.fields, SEEN_BEFORE).items()})
         settings = {
-            "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": epochs, "seed": self.params["seed"],
+            "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": planned["epochs"], "seed": self.params["seed"],
             "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
-        if self.until is not None:
-            left_s = max(share * (self.until - time.monotonic()), 1.0)
+        until = None if self.until is None else time.monotonic() + share * (self.until - time.monotonic())
+        tunes = self.tuning is not None and planned.get("tuning_epochs", 1) > 0
+        how, config = self._train(net, data, asked, settings, until, FROZEN_FIRST if tunes else 1.0)
+        arrays: dict[str, np.ndarray] = {}
+        figures, chosen = _figures(how, asked), {} if asked is None else {"epochs": how.best_epochs}
+        if tunes:
+            arrays, more, epochs = self._tuned(net, mine, data, asked, settings, planned.get("tuning_epochs"), until, how)
+            figures, chosen = figures | more, chosen | ({} if asked is None else {"tuning_epochs": epochs})
+        if asked is not None and net.probabilities:
+            reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
+            chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
+            figures |= {name: value for name, value in chosen["threshold"].items() if name != "at"}
+        return arrays_of(net) | arrays | side.arrays | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, figures, chosen
+
+    def _train(
+        self, net: NextItem, data: Staged, asked: Staged | None, settings: dict[str, Any], until: float | None, share: float,
+        name: str = "run",
+    ) -> tuple[Trained, TrainConfig]:
+        """Epochs as many as fit into a share of the time."""
+        if until is not None:
+            left_s = max(share * (until - time.monotonic()), 1.0)
             settings |= {"max_minutes": left_s / 60, "epochs": _affordable(net, data, TrainConfig(**settings), SPARE * left_s)}
         config = TrainConfig(**settings)
-        how = train(net, data, asked, config, self.folder / f"run-{data.folder.name}", check_hashes=False)
-        log.info("%s: %d items, %.1f epochs, %.0f s, %.0f %% waiting, %s, %s", self.name, len(numbers.met), how.epochs, how.seconds,
+        how = train(net, data, asked, config, self.folder / f"{name}-{data.folder.name}", check_hashes=False)
+        log.info("%s: %d items, %.1f epochs, %.0f s, %.0f %% waiting, %s, %s", self.name, net.n_items, how.epochs, how.seconds,
                  100 * how.waiting_share, how.why, json.dumps([round(h["metrics"].get("ndcg@10", 0), 4) for h in how.history]))
-        chosen: dict[str, Any] = {}
-        if asked is not None:
-            chosen["epochs"] = how.best_epochs
-            if net.probabilities:
-                reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
-                chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
-        return arrays_of(net) | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, how, chosen
+        return how, config
+
+    def _tuned(
+        self, net: NextItem, mine: np.ndarray, data: Staged, asked: Staged | None, settings: dict[str, Any], epochs: int | None,
+        until: float | None, before: Trained,
+    ) -> tuple[dict[str, np.ndarray], dict[str, float], int]:
+        """Arrays beside the network's, figures before and after, the epochs that were best: 0, and the frozen network, where none was."""
+        frozen = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+        t = self.tuning
+        settings = settings | {"lr": t.lr, "warmup": t.warmup, "epochs": epochs or t.epochs, "patience": PATIENCE}
+        texts = texts_of(self.catalogue.tables, mine)
+        tuned, (how, config) = tune(net, t, texts, lambda: self._train(net, data, asked, settings, until, 1.0, "tuning"))
+        if asked is None:
+            return tuned.arrays, tuned.figures, config.epochs
+        figures = {f"frozen_{name}": round(value, 6) for name, value in before.metrics.items()} | tuned.figures
+        figures |= {f"tuned_{name}": round(value, 6) for name, value in how.metrics.items()}
+        if how.metrics[config.metric] <= before.metrics[config.metric]:
+            net.load_state_dict(frozen)
+            return {}, figures, 0
+        return tuned.arrays, figures | _figures(how, asked), how.best_epochs
 
 
 def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float) -> int:
@@ -218,6 +277,7 @@ def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float
     return int(np.clip(seconds // epoch_s, 1, config.epochs))
 
 
-def _figures(how: Trained, asked: Staged, chosen: dict[str, Any]) -> dict[str, float]:
-    figures = {name: round(value, 6) for name, value in how.metrics.items()} | {"lists": float(asked.rows)}
-    return figures | {name: value for name, value in chosen.get("threshold", {}).items() if name != "at"}
+def _figures(how: Trained, asked: Staged | None) -> dict[str, float]:
+    if asked is None:
+        return {}
+    return {name: round(value, 6) for name, value in errors_of(how.metrics).items()} | {"lists": float(asked.rows)}

@@ -23,17 +23,23 @@ from recs.nn.next_item import OF_HISTORY, NextItem
 from recs.nn.zoo import network_class
 
 from .network_arrays import state_of
+from .sequence_side import Side
+from .sequence_tuning import told
 
 WIDTH, ROWS = 16, 16
 NUMBER, RAREST = "number", "rarest"
 SAID, READ = "item.said", "of_text.weight"      # the network's copy of the items' texts; what reads a history's
 
 
-def make_network(name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0) -> NextItem:
-    """The network of these parameters, untrained; widths of the vectors of what is `said` of items, and of histories that are `read`."""
+def make_network(
+    name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0, side: dict[str, Any] | None = None,
+) -> NextItem:
+    """The network of these parameters, untrained; widths of what is `said` of items and of histories that are `read`; sizes of `side`."""
     cls = network_class(name)
-    widths = {"said": said} | ({"read": read} if cls.reads_text else {}) | ({"places": params["places"]} if cls.reads_places else {})
-    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **widths, **params["network"]}))
+    widths = {"said": said, "values": params.get("values", False), **(side or {})}
+    widths |= ({"read": read} if cls.reads_text else {}) | ({"places": params["places"]} if cls.reads_places else {})
+    graded = {"loss": "ratings"} if params.get("graded") else {}
+    return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **widths, **params["network"], **graded}))
 
 
 def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.ndarray]:
@@ -48,6 +54,8 @@ def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.
     there = items > 0
     request_us = events["request_us"]
     place = {}
+    if "h_value" in events:
+        place["h_value"] = np.where(there, np.take_along_axis(events["h_value"], order, axis=1), np.float32(np.nan))
     if "h_place" in events:
         moved = np.take_along_axis(events["h_place"], order[..., None], axis=1)
         place["h_place"] = np.where(there[..., None], moved, np.float32(np.nan))
@@ -80,16 +88,18 @@ class Network:
         state, n_items = state_of(weights), int(self.number.max(initial=0))
         said = state[SAID].shape[1] if SAID in state else 0
         read = state[READ].shape[1] if READ in state else 0
-        self.net = make_network(name, params, n_items, said, read)
+        side = Side.of_model(params, weights, state)
+        self.net = make_network(name, params, n_items, said, read, side.sizes)
         self.net.load_state_dict(state)
-        if said and tables is not None and TEXT in tables.kinds:
-            index, vectors = np.asarray(tables.array("item_index")), tables.dense(TEXT)
-            if vectors.shape[1] != said:
-                raise ArtifactError(f"{tables.path}: texts of {vectors.shape[1]} numbers, the model learned from {said}: train it again")
-            new = np.flatnonzero((numbers_of(index, self.number) == 0) & np.asarray(vectors).any(axis=1))
-            if len(new):
-                state = _with_rows(state, self.net.rows_for_new(len(new)) | {SAID: torch.from_numpy(np.array(vectors[new], np.float16))})
-                self.net = make_network(name, params, n_items + len(new), said, read)
+        if tables is not None:
+            index = np.asarray(tables.array("item_index"))
+            new = np.flatnonzero(numbers_of(index, self.number) == 0)
+            rows = _said(tables, new, said, weights) | side.rows(tables, index[new], self.number)
+            if len(new) and rows:
+                speaks = np.any([values.numpy().any(axis=1) for values in rows.values()], axis=0)
+                new, rows = new[speaks], {name: values[torch.from_numpy(speaks)] for name, values in rows.items()}
+                state = _with_rows(state, self.net.rows_for_new(len(new)) | rows)
+                self.net = make_network(name, params, n_items + len(new), said, read, side.sizes)
                 self.net.load_state_dict(state)
                 self.number = _numbered_on(self.number, index[new], n_items)
         self.net.eval()
@@ -122,6 +132,22 @@ class Network:
                 unknown = self.net.logits(states, rare).numpy().mean(axis=1, keepdims=True)
                 out[some] = np.where(numbers > 0, said, unknown)[: len(some)]
         return out
+
+    def decode(self, newest: dict[str, np.ndarray], k: int, integers: np.ndarray, closed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[U, k] places in `integers` [I] (-1: none is left) and scores of lists made one item after another; `closed` [U, I] are left out.
+
+        Each item is the best after those before it have joined the history, as if met at the request; a score is at most the one before.
+        """
+        users, closed = np.arange(len(closed)), closed.copy()
+        columns, scores = np.full((len(closed), k), -1, np.int32), np.full((len(closed), k), -np.inf, np.float32)
+        for place in range(min(k, len(integers))):
+            found = np.where(closed, -np.inf, self.scores(self.read(newest), integers))
+            best = found.argmax(axis=1)
+            scores[:, place] = found[users, best]
+            columns[:, place] = np.where(np.isfinite(scores[:, place]), best, -1)
+            closed[users, best] = True
+            newest = _met(newest, integers[best])
+        return columns, np.minimum.accumulate(scores, axis=1)
 
     def attribution(self, newest: dict[str, np.ndarray], listed: np.ndarray) -> np.ndarray | None:
         """[U, K, L] how much each event speaks for each item `listed` [U, K] (vocabulary integers): gradient of the score x input.
@@ -157,13 +183,34 @@ class Network:
         return a @ b.T
 
 
+def _met(newest: dict[str, np.ndarray], item: np.ndarray) -> dict[str, np.ndarray]:
+    """The events with one more at the end, of the type of the newest, at the request."""
+    new = {"h_item": item, "h_type": newest["h_type"][:, -1], "h_ts": newest["request_us"], "h_dwell": 0, "h_there": 1}
+    moved = {name: np.roll(newest[name], -1, axis=1) for name in new}
+    for name, values in new.items():
+        moved[name][:, -1] = values
+    return newest | moved
+
+
+def _said(tables: ItemTables, columns: np.ndarray, width: int, weights: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """What items that came after training say, for a network that reads texts; zeros where the tables have none."""
+    if not width:
+        return {}
+    if TEXT not in tables.kinds:
+        return {SAID: torch.zeros(len(columns), width, dtype=torch.float16)}
+    vectors = tables.dense(TEXT)
+    if vectors.shape[1] != width:
+        raise ArtifactError(f"{tables.path}: texts of {vectors.shape[1]} numbers, the model learned from {width}: train it again")
+    return {SAID: torch.from_numpy(told(vectors[columns], weights))}
+
+
 def _with_rows(state: dict[str, torch.Tensor], new: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([values, new[name].detach().to(values.dtype)]) if name in new else values for name, values in state.items()}
 
 
 def _numbered_on(number: np.ndarray, integers: np.ndarray, n_items: int) -> np.ndarray:
     """[V] numbers, with those of some more vocabulary integers after the n_items there are."""
-    out = np.pad(number, (0, max(0, int(integers.max()) + 1 - len(number))))
+    out = np.pad(number, (0, max(0, int(integers.max(initial=-1)) + 1 - len(number))))
     out[integers] = n_items + 1 + np.arange(len(integers))
     return out
 

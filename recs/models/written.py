@@ -30,6 +30,7 @@ class Template(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     event: str = "{when} {verb} {item}"
+    graded: str = "{when} {verb} {item}: {value:g}"     # of events with a value, where values are ratings
     joined: str = "; "
     nothing: str = "nothing yet"
     verbs: dict[str, str] = {}          # by the name of the event type; others are said by their name
@@ -47,7 +48,7 @@ TEMPLATES = {
         without=("a", "an", "and", "of", "the", "with"),
     ),
     "zh": Template(
-        event="{when}{verb}{item}", joined="；", nothing="还没有",
+        event="{when}{verb}{item}", graded="{when}{verb}{item}：{value:g}分", joined="；", nothing="还没有",
         verbs={"view": "浏览了", "click": "点击了", "buy": "购买了", "purchase": "购买了", "cart": "加入了购物车：", "rate": "评价了",
                "like": "喜欢了", "watch": "观看了", "listen": "收听了", "checkin": "到访了", "share": "分享了", "follow": "关注了"},
         ages=((0, "刚才", 1), (HOUR_S, "{n}小时前", HOUR_S), (DAY_S, "昨天", 1), (2 * DAY_S, "{n}天前", DAY_S),
@@ -78,18 +79,21 @@ def clean(template: Template, text: str) -> str:
     return " ".join(words) or text
 
 
-def written(histories: Histories, request_us: np.ndarray, tables: ItemTables, template: Template, events: int) -> list[str]:
-    """[U] the newest `events` events of each history."""
+def written(
+    histories: Histories, request_us: np.ndarray, tables: ItemTables, template: Template, events: int, cleaned: bool = True,
+    graded: bool = False,
+) -> list[str]:
+    """[U] the newest `events` events of each history; items without stop words and punctuation if `cleaned`, else as the catalogue says."""
     verb = {code: template.verbs.get(name, name) for name, code in tables.manifest["event_types"].items()}
     columns = tables.columns(histories.item)
     met = np.unique(columns[columns >= 0])
-    shown = {int(c): clean(template, text) for c, text in zip(met, tables.said(met), strict=True)}
+    shown = {int(c): clean(template, text) if cleaned else text for c, text in zip(met, tables.said(met), strict=True)}
     out = []
     for user, (a, b) in enumerate(zip(histories.offsets[:-1], histories.offsets[1:], strict=True)):
         said = [
-            template.event.format(
+            (template.graded if graded and not np.isnan(histories.value[e]) else template.event).format(
                 when=when(template, (request_us[user] - histories.ts[e]) / 1e6), verb=verb.get(int(histories.type_code[e]), ""),
-                item=shown[int(columns[e])])
+                item=shown[int(columns[e])], value=histories.value[e])
             for e in range(b - 1, max(a, b - events) - 1, -1) if columns[e] >= 0
         ]
         out.append(template.joined.join(said) or template.nothing)

@@ -1,4 +1,4 @@
-"""What an encoder reads of an event: item, type, gap before it, clock, dwell; what is missing has a vector of its own.
+"""What an encoder reads of an event: item, type, gap before it, clock, dwell, value; what is missing has a vector of its own.
 
 Shape suffixes: B histories, L positions, D dimensions, F numbers.
 """
@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recs.nn.next_item import Batch
-from recs.nn.time import AgeEncoding, ClockEncoding, clock, log_age
+from recs.nn.time import AgeEncoding, ClockEncoding, SoftBuckets, clock, log_age
 
 TYPES = 256     # event types are bytes
 LONGEST_DWELL_S = 3_600.0
+VALUE_KNOTS = 24
 
 
 def gaps_before(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -26,9 +27,9 @@ def gaps_before(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 class EventInput(nn.Module):
-    """Added up: vectors of the item and the type, learned curves over gap and clock, dwell on a log scale."""
+    """Added up: vectors of the item and the type, learned curves over gap and clock, dwell and value on log scales."""
 
-    def __init__(self, dim: int, time: bool = True) -> None:
+    def __init__(self, dim: int, time: bool = True, values: bool = False) -> None:
         super().__init__()
         self.dim, self.time = dim, time
         self.kind = nn.Embedding(TYPES, dim)
@@ -36,16 +37,35 @@ class EventInput(nn.Module):
         if time:
             self.gap, self.clock, self.no_gap = AgeEncoding(dim), ClockEncoding(dim), nn.Parameter(torch.zeros(dim))
 
+        if values:
+            self.scaled, self.no_value = Scaled(1), nn.Parameter(torch.zeros(dim))
+            self.value = SoftBuckets(VALUE_KNOTS, dim)      # over three spreads on either side of the mean
+
+    def prepare(self, batch: Batch) -> None:
+        """The values' mean and spread, on their scale."""
+        values = batch["h_value"][(batch["h_item"] > 0) & ~batch["h_value"].isnan()]
+        if len(values):
+            self.scaled.fit(log_value(values).unsqueeze(1))
+
     def forward(self, item_BLD: Tensor, batch: Batch) -> Tensor:
         """[B, L, D]."""
         x = item_BLD * math.sqrt(self.dim) + self.kind(batch["h_type"].long())
         seconds = batch["h_dwell"].float().unsqueeze(-1)
         spent = self.dwell(torch.log1p(seconds.clamp(0, LONGEST_DWELL_S)) / math.log1p(LONGEST_DWELL_S))
         x = x + torch.where(seconds > 0, spent, self.no_dwell)
+        if hasattr(self, "value"):
+            value = batch["h_value"].unsqueeze(-1)
+            scaled = self.scaled(log_value(value.nan_to_num())).squeeze(-1)
+            x = x + torch.where(value.isnan(), self.no_value, self.value((scaled + 3) / 6))
         if self.time:
             gap, known = gaps_before(batch)
             x = x + torch.where(known.unsqueeze(-1), self.gap(gap), self.no_gap) + self.clock(batch["h_ts"])
         return x
+
+
+def log_value(value: Tensor) -> Tensor:
+    """sign(v) · log(1 + |v|): prices spread evenly, ratings keep their order, refunds are below 0."""
+    return value.sign() * value.abs().log1p()
 
 
 NUMBERS = (

@@ -6,6 +6,7 @@
     h_dwell     [B, L] float16  seconds spent, 0 = unknown
     h_text      [B, S] float16  the history written out, as a language model reads it (only where a model asks for it)
     h_place     [B, L, 2] float32   latitude and longitude, NaN = none (only where the log has places)
+    h_value     [B, L] float32  value of the events (a price, a rating), NaN = none (only where a model asks for it)
     h_len       [B] int32       how many of the L are no padding
     request_us  [B] int64       the instant the list is used
     follow      [B, L] uint8    1: this position is trained on the item of the next one
@@ -33,8 +34,9 @@ from torch import Tensor, nn
 from recs.nn.items import ItemVectors
 from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
+from recs.nn.side import SideInfo
 
-EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place")
+EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value")
 OF_HISTORY = ("h_text",)    # of a history as a whole
 ROWS = 64               # histories encoded together in training on a CPU: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
@@ -57,7 +59,11 @@ class NextItemConfig(BaseModel):
     unobserved: float = Field(0.02, gt=0, le=1)     # weight of what did not come true in squares
     ahead: int = Field(1, ge=1)                     # a position is trained on so many of the events that follow
     temperature: float | None = Field(None, gt=0)   # None: dot products; else cosines, divided by it
-    said: int = Field(0, ge=0)                      # width of the texts' vectors, 0 = none; the fit knows it
+    said: int = Field(0, ge=0)                      # width of the texts' vectors, 0 = none; the fit knows it, as the next three
+    facts: tuple[int, ...] = ()                     # codes of each field known of items
+    vectors: dict[str, int] = {}                    # widths of the vectors of other modalities
+    near: int = Field(0, ge=0)                      # neighbours of an item in a graph
+    values: bool = False                            # read `h_value`
     repeats: bool = True                            # False: what the history holds is ranked nowhere
 
 
@@ -69,12 +75,16 @@ class NextItem(nn.Module):
     reads_places: ClassVar[bool] = False        # may read `h_place` (`places` of its Config), and `item_place` [I + 1, 2]
     probabilities: ClassVar[bool] = False       # the sigmoid of a score is how probable it is that the item comes
     dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
+    tunes_reader: ClassVar[bool] = False        # the language model that reads items may be tuned with it (recs/nn/tuning.py)
+    decodes: ClassVar[bool] = False             # lists may be made one item after another, each as if met at the request
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
 
     def __init__(self, n_items: int, config: NextItemConfig) -> None:
         super().__init__()
         self.n_items, self.config = n_items, config
-        self.item = ItemVectors(n_items, config.dim, config.said)
+        sizes = config.facts, config.vectors, config.near
+        side = SideInfo(n_items, config.dim, *sizes) if any(sizes) else None
+        self.item = ItemVectors(n_items, config.dim, config.said, side)
 
     def start(self) -> None:
         """First weights: small normal ones, as in the transformers this descends from; to be called when all layers are there."""
@@ -121,6 +131,8 @@ class NextItem(nn.Module):
 
     def prepare(self, batch: Batch) -> None:
         """Before training, with some of its examples: scalers and the like are fitted here."""
+        if self.config.values and hasattr(self, "event"):
+            self.event.prepare(batch)
 
     def state(self, batch: Batch) -> Tensor:
         """[B, D] after the newest event.  Widths are the caller's: a user's numbers must not depend on who else is in the batch."""
@@ -131,8 +143,17 @@ class NextItem(nn.Module):
         with torch.autocast(batch["h_item"].device.type, enabled=False):    # bf16 logits tie two thirds of neighbouring ranks
             return self.logits(self.state(batch), self._every_vector())
 
+    def rates(self) -> dict[str, float]:
+        """Parameters that learn at another rate than the rest: by name, their share of it."""
+        reader = self.item.reader
+        return {} if reader is None else {f"item.reader.{name}": share for name, share in reader.rates().items()}
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean over all pairs of the batch: positions with `follow` and what follows, newest positions and their targets."""
+        with self.item.reading(batch["h_item"], batch["target"]):
+            return self._loss(batch)
+
+    def _loss(self, batch: Batch) -> Tensor:
         states, rows_of, wanted, met = [], [], [], 0
         together = len(batch["h_len"]) if batch["h_len"].is_cuda else ROWS
         for rows in batch["h_len"].argsort().split(together):

@@ -1,7 +1,8 @@
 """What moves the weights: AdamW (Loshchilov and Hutter, ICLR 2019) or SGD, and the course of the learning rate.
 
 Weight decay pulls matrices only: not norms and biases, and not embeddings unless told (a rare item's row would be pulled to zero
-at every step and trained at few).
+at every step and trained at few).  A network may have parameters that learn at a rate of their own: its `rates()` says, by name, which
+share of the learning rate is theirs.
 """
 from __future__ import annotations
 
@@ -15,10 +16,15 @@ from recs.nn.settings import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The configured optimizer over all trained parameters."""
+    """The configured optimizer over all trained parameters; `share` of a group: of the learning rate."""
     decayed, rest = decay_groups(model, config.decay_embeddings)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    groups = [g for g in groups if g["params"]]
+    name_of, own = {id(p): name for name, p in model.named_parameters()}, getattr(model, "rates", dict)()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameters, decay in ((decayed, config.weight_decay), (rest, 0.0)):
+        for p in parameters:
+            groups.setdefault((own.get(name_of[id(p)], 1.0), decay), []).append(p)
+    in_order = sorted(groups.items(), key=lambda g: -g[0][0])       # stable: what learns at the full rate first, decayed before the rest
+    groups = [{"params": p, "weight_decay": decay, "share": share} for (share, decay), p in in_order]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)

@@ -32,7 +32,7 @@ def encode(model: str, texts: Sequence[str], max_tokens: int = 64, offline: bool
     """[N, D] float32, unit length; a text without a word is a row of zeros."""
     if model == HASHED:
         return np.stack([_hashed(text) for text in texts]) if len(texts) else np.zeros((0, WIDTH), np.float32)
-    return _Encoder.of(model, max_tokens, offline).encode(texts)
+    return Encoder.of(model, max_tokens, offline).encode(texts)
 
 
 def _hashed(text: str) -> np.ndarray:
@@ -49,8 +49,8 @@ def _direction(part: str) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(WIDTH).astype(np.float32) / WIDTH**0.5
 
 
-class _Encoder:
-    """A `transformers` model at work."""
+class Encoder:
+    """A `transformers` model at work: `model`, `tokenizer`, and whether it is `causal`."""
 
     def __init__(self, name: str, max_tokens: int, offline: bool) -> None:
         if offline:
@@ -72,8 +72,8 @@ class _Encoder:
 
     @classmethod
     @lru_cache(2)
-    def of(cls, name: str, max_tokens: int, offline: bool) -> _Encoder:
-        """Loaded once per process."""
+    def of(cls, name: str, max_tokens: int, offline: bool) -> Encoder:
+        """Loaded once per process; its weights are everybody's, so they are never changed."""
         return cls(name, max_tokens, offline)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -90,17 +90,31 @@ class _Encoder:
         finally:
             torch.set_num_threads(threads)
         vectors = np.concatenate(found) if found else np.zeros((0, self.model.config.hidden_size), np.float32)
-        empty = np.array([not _WORD.search(text) for text in texts], bool)
-        vectors[empty] = 0
+        vectors[~says_something(texts)] = 0
         return vectors
 
-    def _states(self, texts: list[str]) -> np.ndarray:
-        import torch.nn.functional as F
-
-        tokens = self.tokenizer(
+    def tokens(self, texts: list[str]) -> tuple[Any, Any]:
+        """[N, T] tokens and which of them are real, as tensors, padded on the right to `max_tokens`."""
+        found = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt", padding_side="right")
-        states = self.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
-        return F.normalize(pooled(states, tokens["attention_mask"], self.causal), dim=-1).float().numpy()
+        return found["input_ids"], found["attention_mask"]
+
+    def _states(self, texts: list[str]) -> np.ndarray:
+        ids, mask = self.tokens(texts)
+        return vectors_of(self.model, ids, mask, self.causal).numpy()
+
+
+def says_something(texts: Sequence[str]) -> np.ndarray:
+    """[N] bool: is there a word in it?"""
+    return np.array([bool(_WORD.search(text)) for text in texts], bool)
+
+
+def vectors_of(model: Any, ids: Any, mask: Any, causal: bool) -> Any:
+    """Tokens [N, T] -> vectors [N, D] float32 of unit length."""
+    import torch.nn.functional as F
+
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return F.normalize(pooled(states, mask, causal).float(), dim=-1)
 
 
 def pooled(states: Any, mask: Any, causal: bool) -> Any:

@@ -189,7 +189,7 @@ class _Run:
         at, config = self.at, self.config
         rate = lr_at(at.step, self.steps, config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = sum(self.reader.rows_in_batch(b) for b in numbers)      # examples of the step, over all ranks

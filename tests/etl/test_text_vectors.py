@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from pyspark.sql import functions as F
 from test_catalogue import items
 from test_item_tables import CUT, VOCABULARY, C, item_hours, random_users, sequences, vocabulary
 
@@ -14,6 +15,7 @@ from recs.clock import DAY
 from recs.config import Config, ConfigError, ItemTableConfig, TextConfig
 from recs.etl.item_tables import Sources, build_at_cuts
 from recs.etl.text_vectors import Texts, model_of, new_texts, vectors
+from recs.evidence.item_facts import codes_of
 from recs.jobs import text_vectors as job
 from recs.nn.text import TextError, encode
 from recs.schemas import ITEMS, TEXT_VECTORS
@@ -91,3 +93,35 @@ def test_the_name_of_a_model_says_how_much_it_reads():
     assert model_of(CONFIG) == "hashed:64"
     with pytest.raises(ValidationError):
         TextConfig(fields=[])
+
+
+def test_items_that_nobody_has_met_have_a_column_where_they_say_something(spark, tmp_path: Path):
+    """z is on offer, w is not any more, y says nothing; and what the catalogue says beside texts stands beside them."""
+    users = random_users()
+    rows = [*ROWS, ("z", "2024-03-30", None, "Green mug"), ("w", "1970-01-01", "2024-03-01", "Old lamp"), ("y", "1970-01-01", None, None)]
+    about = items(spark, rows).withColumns({
+        "category": F.when(F.col("item_id").isin("a", "z"), "kitchen/mugs"), "brand": F.when(F.col("item_id") == "z", "Norvik"),
+        "price": F.when(F.col("item_id") == "a", 8.0),
+        "vectors": F.expr("""CASE item_id WHEN 'z' THEN map('image', array(3f, 4f))
+                          WHEN 'a' THEN map('image', array(0f, 2f), 'audio', array(1f))
+                          WHEN 'b' THEN map('image', array(1f, 2f, 3f)) WHEN 'c' THEN map('image', array(float('nan'), 1f)) END""")})
+    read = vectors(new_texts(about, spark.createDataFrame([], TEXT_VECTORS.ddl), CONFIG), CONFIG).persist()
+    known = vocabulary(spark).unionByName(spark.createDataFrame([("w", 8, None), ("y", 9, None)], vocabulary(spark).schema))
+
+    def built(name: str, texts: Texts | None):
+        sources = Sources(item_hours(spark, users), sequences(spark, users), known, about, {}, texts)
+        return build_at_cuts(sources, {CUT: tmp_path / name}, ["cooc", "text", "facts", "vectors"], ItemTableConfig(neighbours=4))[0]
+
+    tables, plain = built("with", Texts(about, read, CONFIG)), built("without", None)
+    assert set(tables.item_ids) - set(plain.item_ids) == {"z"} and "z" in VOCABULARY
+    z, a, b, c, d = tables.find(["z", "a", "b", "c", "d"])
+    for name in ("users_all", "events_all", "users_met", "decay_1d", "value_log"):
+        assert tables.stat(name)[z] == 0
+        np.testing.assert_array_equal(np.delete(tables.stat(name), z), plain.stat(name))
+    assert tables.stat("first_h")[z] == tables.stat("last_h")[z] == 24 and tables.array("item_index")[z] == VOCABULARY["z"]
+    assert tables.neighbours("cooc")[z].nnz == 0 and tables.array("available_until")[z] > C
+    np.testing.assert_array_equal(tables.dense("text")[z], encode("hashed", ["Green mug"])[0].astype(np.float16))
+    np.testing.assert_array_equal(tables.dense("facts")[[z, a, d]], [
+        codes_of("kitchen/mugs", "Norvik", None), codes_of("kitchen/mugs", None, 8.0), codes_of(None, None, None)])
+    assert tables.modalities == ["audio", "image"] and tables.array("vectors.audio.dense")[a].tolist() == [1]
+    np.testing.assert_allclose(tables.array("vectors.image.dense")[[z, a, b, c, d]], [[.6, .8], [0, 1], [0, 0], [0, 0], [0, 0]], atol=1e-3)

@@ -1,6 +1,7 @@
 """Item tables in the documented format from a frame of events, in plain pandas: a stand-in for Spark's stage in model tests."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recs.clock import DAY, HOUR
+from recs.evidence.item_facts import codes_of
+from recs.evidence.item_kinds import OF_CATALOGUE
 from recs.evidence.item_tables import FOREVER_US, HALF_LIVES, WINDOWS, ItemTables, write_manifest
 from recs.nn.text import encode
+
+TOKENS = 24     # of a text that are read
 
 
 def said_of(item: int) -> str:
@@ -17,11 +22,19 @@ def said_of(item: int) -> str:
     return f"theme{item % 6} name{item}"
 
 
-def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = ()) -> ItemTables:
-    """`events`: user (int), item (vocabulary integer), ts (microseconds); item ids are the integers as zero-padded text."""
+def build(
+    folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = (), said: Callable[[int], str] = said_of,
+    reader: str = "hashed", facts: Callable[[int], tuple[str | None, str | None, float | None]] | None = None,
+    vectors: Callable[[int], dict[str, np.ndarray]] | None = None, unmet: tuple[int, ...] = (),
+) -> ItemTables:
+    """`events`: user (int), item (vocabulary integer), ts (microseconds); item ids are the integers as zero-padded text.
+
+    `said`: what the catalogue says of an item; `reader`: the model that reads it; `facts`: category, brand and price of an item;
+    `vectors`: those of other modalities; `unmet`: items of the catalogue without an event.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     seen = events[events.ts < cut_us].sort_values(["user", "ts"], kind="stable")
-    index = np.sort(seen.item.unique()).astype(np.int32)
+    index = np.union1d(seen.item.unique(), unmet).astype(np.int32)
     i = np.searchsorted(index, seen.item.to_numpy())
     n = len(index)
     arrays = {
@@ -29,15 +42,22 @@ def build(folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...
         "category": np.full(n, -1, np.int32), **_ids(index), **_statistics(seen.assign(i=i), cut_us, n),
     }
     if "text" in kinds:
-        texts = [said_of(i) for i in index]
-        arrays["text.dense"] = encode("hashed", texts).astype(np.float16)
+        texts = [said(i) for i in index]
+        arrays["text.dense"] = encode(reader, texts, TOKENS).astype(np.float16)
         arrays["text.said.bytes"] = np.frombuffer("".join(texts).encode(), np.uint8)
         arrays["text.said.ends"] = np.cumsum([len(t.encode()) for t in texts])
-    for kind in (k for k in kinds if k != "text"):
+    if "facts" in kinds:
+        arrays["facts.dense"] = np.stack([codes_of(*facts(i)) for i in index])
+    for modality in sorted(set().union(*(vectors(i) for i in index))) if "vectors" in kinds else ():
+        width = next(len(v[modality]) for v in map(vectors, index) if modality in v)
+        rows = [vectors(i).get(modality, np.zeros(width)) for i in index]
+        arrays[f"vectors.{modality}.dense"] = np.array(rows, np.float16)
+    for kind in (k for k in kinds if k not in OF_CATALOGUE):
         arrays |= _neighbours(kind, seen.user.to_numpy(), i, seen.ts.to_numpy(), cut_us, n)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds), event_types={})
+    inputs = {"text": {"model": reader, "max_tokens": TOKENS}}
+    write_manifest(folder, cut_us=int(cut_us), n_items=n, kinds=sorted(kinds), event_types={}, inputs=inputs)
     return ItemTables(folder)
 
 
@@ -58,7 +78,8 @@ def _statistics(seen: pd.DataFrame, cut: int, n: int) -> dict[str, np.ndarray]:
     by_item = seen.groupby("i").ts
     out |= {
         "stat.events_all": np.bincount(seen.i, minlength=n),
-        "stat.first_h": (cut - by_item.min().to_numpy()) / HOUR, "stat.last_h": (cut - by_item.max().to_numpy()) / HOUR,
+        "stat.first_h": (cut - by_item.min().reindex(range(n), fill_value=0).to_numpy()) / HOUR,
+        "stat.last_h": (cut - by_item.max().reindex(range(n), fill_value=0).to_numpy()) / HOUR,
     }
     events_of_user = seen.groupby("user").ts.transform("size")
     met = seen.assign(log_events=np.log1p(events_of_user)).drop_duplicates(["user", "i"])

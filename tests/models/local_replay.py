@@ -85,9 +85,11 @@ class LocalReplay:
         return False
 
 
-def question(events: pd.DataFrame, cut_us: int, folder: Path, kinds: tuple[str, ...], hide_seen: bool = False) -> Question:
-    """What users (with histories) met on the day after the cut."""
-    tables = build(folder, events, cut_us, kinds)
+def question(
+    events: pd.DataFrame, cut_us: int, folder: Path, kinds: tuple[str, ...], hide_seen: bool = False, **tables_of: Any,
+) -> Question:
+    """What users (with histories) met on the day after the cut; `tables_of` goes to item_table_double.build."""
+    tables = build(folder, events, cut_us, kinds, **tables_of)
     after = events[(events.ts >= cut_us) & (events.ts < cut_us + DAY)]
     users = dict(iter(events[events.ts < cut_us].groupby("user")))
     histories = Histories.of(**{f"u{u:03d}": list(zip(g.item, g.ts, strict=True)) for u, g in users.items()})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chained_nights import CUT, ITEMS, QUICK, chained_nights, ndcg
+from chained_nights import CUT, ITEMS, QUICK, SUCCESSOR, chained_nights, ndcg
 from local_replay import LocalReplay
 
 from recs.clock import DAY, HOUR
@@ -245,6 +245,26 @@ def placed(histories: Histories, tables, shift: float = 0.0) -> Histories:
     column = np.maximum(tables.columns(histories.item), 0)
     lat = np.asarray(tables.stat("lat"))[column] + np.float32(shift)
     return replace(histories, lat=lat, lon=np.full(histories.n_events, 5, np.float32))
+
+
+def test_a_list_that_is_decoded_goes_on_where_it_stands(nights):
+    """After an item comes its successor: a list made as a whole walks along the chain, one made at once holds other first steps."""
+    q, fixed = nights.questions[0], {**QUICK, "epochs": 8, "network": {**QUICK["network"], "adapter": "transformer"}}
+    fit = MODELS["lm_adapter"].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), fixed)
+    walked = {}
+    for decode in (False, True):
+        model = make("lm_adapter", {**fit.params, "decode": decode}, fit.weights)
+        columns, scores = model.retrieve(q.histories, q.request_us, q.tables, 5, q.forbidden)
+        item = np.asarray(q.tables.array("item_index"))[columns]
+        walked[decode] = (item[:, 1:4] == SUCCESSOR[item[:, :3]]).mean()
+        assert (np.diff(scores, axis=1) <= 0).all() and all(len(set(row)) == 5 for row in columns.tolist())
+        part = model.retrieve(q.histories.take(np.array([7, 3])), q.request_us[[7, 3]], q.tables, 5)[0]
+        assert np.array_equal(part, columns[[7, 3]])
+    assert walked[True] > walked[False] + 0.3
+    closed = np.zeros((len(q.histories), q.tables.n_items), bool)
+    closed[:, 3:] = True
+    few = model.retrieve(q.histories, q.request_us, q.tables, 5, lambda lo, hi: closed[:, lo:hi])[0]
+    assert (np.sort(few, axis=1)[:, 2:] == [0, 1, 2]).all() and (few[:, 3:] == -1).all()
 
 
 def test_removing_the_event_that_is_named_costs_more_than_removing_another(nights, fitted):

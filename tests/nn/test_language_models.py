@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import save_causal
 
 from recs.nn.text import encode
 
@@ -24,18 +25,8 @@ def minilm() -> str:
 
 @pytest.fixture(scope="module")
 def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A causal model of two small layers with random weights, and a tokenizer of single characters, Chinese ones too."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("causal")
-    letters = sorted(set("abcdefghijklmnopqrstuvwxyz 0123456789;" + "小时前购买了浏览天昨红杯子灯刚才；"))
-    vocabulary = {"<pad>": 0, "<unk>": 1} | {c: n for n, c in enumerate(letters, start=2)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
-    GPT2Model(GPT2Config(vocab_size=len(vocabulary), n_embd=32, n_layer=2, n_head=2, n_positions=128)).save_pretrained(folder)
-    return str(folder)
+    """With a tokenizer of single characters, Chinese ones too."""
+    return save_causal(tmp_path_factory.mktemp("causal"))
 
 
 def test_a_real_encoder_puts_alike_what_means_alike(minilm: str):

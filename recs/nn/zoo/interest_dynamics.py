@@ -73,7 +73,7 @@ class InterestDynamics(NextItem):
     def __init__(self, n_items: int, config: InterestDynamicsConfig) -> None:
         super().__init__(n_items, config)
         d = config.dim
-        self.event = EventInput(d, config.time)
+        self.event = EventInput(d, config.time, config.values)
         if config.encoder == "transformer":
             self.blocks = nn.ModuleList(Block(d, config.heads, config.dropout) for _ in range(config.blocks))
             self.position = nn.Embedding(config.length, d)

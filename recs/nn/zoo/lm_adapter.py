@@ -1,29 +1,28 @@
 """lm_adapter: a language model reads what items say, and a time-aware adapter reads the sequence.
 
     x_t    = W text(item of event t) + type + gap before it + clock + dwell
-             text: a frozen `transformers` model's vector, made once per text by Spark (recs/etl/text_vectors.py)
+             text: a `transformers` model's vector, made once per text by Spark (recs/etl/text_vectors.py) while it is frozen
     s_t    = adapter(x_1 … x_t)                                                 LSTM, GRU or causal transformer
     ŷ_t    = softmax over items of  norm(s_t + age of event t when asked) · v_j
              v_j = own vector of the item + W text(item)
 
 The loss is summed over every step.  An item without a past is scored by its text, and one that says nothing by its own vector; where the
-log has no texts the adapter reads the items' own vectors.  `decode` makes a list as a whole: each next item is chosen after the ones
-before it have joined the history.  System B of the field's texts; reading items by text alone follows UniSRec (Hou et al., KDD 2022).
+log has no texts the adapter reads the items' own vectors.  The parameter `tuning` trains the language model, too: its top layers, all of
+it, LoRA or a prefix (recs/nn/tuning.py).  The parameter `decode` makes a list as a whole: each next item is chosen after the ones before it
+have joined the history.  System B of the field's texts; reading items by text alone follows UniSRec (Hou et al., KDD 2022).
 
 Shape suffixes: B histories, L positions, D dimensions.
 """
 from __future__ import annotations
 
-import math
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from recs.nn.attention import Block
 from recs.nn.events import EventInput
-from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal, newest
+from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal
 from recs.nn.recurrent import RECURRENT, over_history
 from recs.nn.time import AgeEncoding
 
@@ -42,11 +41,12 @@ class LMAdapter(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = LMAdapterConfig
+    tunes_reader = decodes = True
 
     def __init__(self, n_items: int, config: LMAdapterConfig) -> None:
         super().__init__(n_items, config)
         d = config.dim
-        self.event = EventInput(d, config.time)
+        self.event = EventInput(d, config.time, config.values)
         self.norm_event = nn.LayerNorm(d)
         if config.adapter == "transformer":
             self.position = nn.Embedding(config.length, d)
@@ -71,26 +71,3 @@ class LMAdapter(NextItem):
         if self.config.time:
             x = x + self.age(batch["ask_us"] - batch["h_ts"])
         return self.dropped(self.norm(x))
-
-    @torch.no_grad()
-    def decode(self, batch: Batch, k: int) -> Tensor:
-        """[B, k] item numbers of a list made one after another: each is the best after those before it, as if met at the request."""
-        events = newest(batch, self.config.length) | {"request_us": batch["request_us"]}
-        listed: list[Tensor] = []
-        for _ in range(k):
-            scores = self.score(events)
-            for item in listed:
-                scores.scatter_(1, item.unsqueeze(1) - 1, -math.inf)
-            listed.append(scores.argmax(dim=1) + 1)
-            events = _met(events, listed[-1])
-        return torch.stack(listed, dim=1)
-
-
-def _met(events: Batch, item_B: Tensor) -> dict[str, Tensor]:
-    """The events with one more at the end, of the type of the newest, at the request."""
-    new = {
-        "h_item": item_B, "h_type": events["h_type"][:, -1], "h_ts": events["request_us"],
-        "h_dwell": torch.zeros_like(events["h_dwell"][:, -1]),
-    }
-    found = {name: torch.cat([events[name][:, 1:], value.to(events[name].dtype).unsqueeze(1)], dim=1) for name, value in new.items()}
-    return found | {"request_us": events["request_us"]}

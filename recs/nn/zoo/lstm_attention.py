@@ -57,7 +57,7 @@ class LSTMAttention(NextItem):
     def __init__(self, n_items: int, config: LSTMAttentionConfig) -> None:
         super().__init__(n_items, config)
         d = config.dim
-        self.event = EventInput(d, config.time)
+        self.event = EventInput(d, config.time, config.values)
         if config.reader == "convolution":
             self.reader: nn.Module = nn.Conv1d(d, d, config.kernel)
         else:

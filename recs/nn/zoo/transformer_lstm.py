@@ -55,7 +55,7 @@ class TransformerLSTM(Biased):
     def __init__(self, n_items: int, config: TransformerLSTMConfig) -> None:
         super().__init__(n_items, config)
         d = config.dim
-        self.event = EventInput(d, config.time)
+        self.event = EventInput(d, config.time, config.values)
         self.reads_numbers = config.numbers and config.time
         if self.reads_numbers:
             self.scaled, self.of_numbers = Scaled(len(NUMBERS)), nn.Linear(len(NUMBERS), d)
@@ -71,6 +71,7 @@ class TransformerLSTM(Biased):
 
     def prepare(self, batch: Batch) -> None:
         """The numbers' mean and spread over the real positions."""
+        super().prepare(batch)
         if self.reads_numbers:
             events = newest(batch, self.config.length)
             self.scaled.fit(user_numbers(events)[events["h_item"] > 0])
