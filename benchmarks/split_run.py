@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -86,6 +87,11 @@ class Run:
     refreshed: bool = False
     also: frozenset[str] = frozenset()      # kinds of item tables that other models of the work folder read
     built: dict[int, Path] = field(default_factory=dict)    # cut -> item tables
+
+    @cached_property
+    def _own(self) -> Path:
+        """Where its model and lists lie: other runs may share the work folder at the same time."""
+        return Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=self.work))
 
     @cached_property
     def setting(self) -> Setting:
@@ -365,12 +371,12 @@ class Run:
     ) -> Path:
         """The night's lists as a folder of Parquet; `asked`: of these requests."""
         before = time.monotonic()
-        model = self.work / "model"
+        model = self._own / "model"
         make(self.name, fitted.params, fitted.weights).save(model)
         requests = self.split.requests(night).where(F.lit(True) if asked is None else asked)
         wanted = histories.select(*SEQUENCE_COLUMNS).join(requests, "user_id").repartition(8, "user_id")
         found = recommend(wanted, model, tables, self.k, self.rules).withColumn("night", F.lit(night))
-        out = self.work / f"lists-{night:02d}{part}"
+        out = self._own / f"lists-{night:02d}{part}"
         found.select("user_id", "night", "item_id", "rank", "score").write.mode("overwrite").parquet(str(out))
         self.list_s = time.monotonic() - before
         self._say("night", night=night, seconds=round(self.list_s, 1))
