@@ -32,6 +32,7 @@ from recs.models.fitting import Fit
 from recs.nn.staged import Staged, open_staged
 
 log = logging.getLogger("elsewhere")
+SIDE = ("facts", "near", "values", "vectors", "graded")
 HELD = {"epochs": -1}       # stands for a choice that has not been made yet
 
 
@@ -43,8 +44,10 @@ class Job:
     params: dict[str, Any]
     way: str
     data: tuple[list[str], ...]
+    rest: tuple[int, ...]   # what that way is told beside the examples
     text: np.ndarray        # [V, S] float16
     place: np.ndarray       # [V, 2] float32
+    tables: None = None     # nothing else of the catalogue is read
 
     def of_items(self, values: np.ndarray, integers: np.ndarray, missing: float) -> np.ndarray:
         """As `Catalogue.of_items`: whoever has no column got `missing` when the job was written."""
@@ -85,10 +88,13 @@ class _Recorder:
         for way, method in self.real.items():
             setattr(sequence_fit._Bench, way, method)
 
-    def _note(self, bench: Any, way: str, *data: list[Staged]) -> Fit:
+    def _note(self, bench: Any, way: str, *given: list[Staged] | int) -> Fit:
+        if also := [name for name in SIDE if bench.params.get(name)] + ["tuning"] * (bench.tuning is not None):
+            raise SystemExit(f"elsewhere: {', '.join(also)} read more of the catalogue than jobs hold; train {bench.name} here")
+        data, rest = [g for g in given if isinstance(g, list)], tuple(g for g in given if not isinstance(g, list))
         catalogue, integers = bench.catalogue, np.arange(_vocabulary(data))
         job = Job(
-            bench.name, bench.params, way, tuple([self._kept(staged) for staged in some] for some in data),
+            bench.name, bench.params, way, tuple([self._kept(staged) for staged in some] for some in data), rest,
             catalogue.of_items(catalogue.text, integers, 0), catalogue.of_items(catalogue.place, integers, np.nan))
         out = self.jobs / self.folder / f"{self.made:02d}.pkl"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +109,7 @@ class _Recorder:
         return staged.content_hash
 
 
-def _vocabulary(data: tuple[list[Staged], ...]) -> int:
+def _vocabulary(data: list[list[Staged]]) -> int:
     """Integers that the examples hold are below this."""
     from recs.nn.staged import read_columns
 
@@ -141,7 +147,7 @@ def _fitted(job: Job, folder: Path, until: float, chosen: dict[str, Any] | None)
         bench = sequence_fit._Bench(job.name, job.params, time.monotonic() + until - time.time(), Path(scratch), job)
         if job.way == "trained":
             return bench.trained("every", *data, chosen or {"epochs": job.params["epochs"]}, {})
-        return getattr(bench, job.way)(*data)
+        return getattr(bench, job.way)(*data, *job.rest)
 
 
 def lists(args: argparse.Namespace) -> None:

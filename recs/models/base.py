@@ -140,7 +140,8 @@ class Model(ABC):
         if self.weights:
             from safetensors.numpy import save_file
 
-            save_file(self.weights, path / WEIGHTS)
+            # safetensors writes the bytes as they lie: those of a transposed array would come back in another order
+            save_file({name: np.asarray(array, order="C") for name, array in self.weights.items()}, path / WEIGHTS)
         (path / "model.json").write_text(json.dumps({"name": self.name, "params": self.params}, indent=1, sort_keys=True))
 
 

@@ -108,6 +108,14 @@ def test_a_saved_model_is_the_same_model(world, name, tmp_path: Path):
         assert np.array_equal(a, b)
 
 
+def test_weights_come_back_whatever_their_layout(tmp_path: Path):
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    make("popularity", {}, {"rows": rows, "turned": rows.T, "every_second": rows[:, ::2], "one": np.float32(7)}).save(tmp_path / "m")
+    again = load(tmp_path / "m").weights
+    assert np.array_equal(again["turned"], rows.T) and np.array_equal(again["every_second"], rows[:, ::2])
+    assert np.array_equal(again["rows"], rows) and again["one"] == 7
+
+
 def test_a_missing_model_is_named(tmp_path: Path):
     with pytest.raises(ModelError, match="choose one of popularity"):
         make("oracle")
