@@ -12,6 +12,7 @@ content hash; `--refresh` takes what arrived since as a new attempt.  Exit codes
 from __future__ import annotations
 
 import argparse
+import logging
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from recs.serve import nights
 from recs.serve.publish import Decision
 from recs.session import start
 from recs.tables import Lake, lease
+
+log = logging.getLogger(__name__)
 
 
 def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> Decision:
@@ -66,10 +69,14 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> D
 
 def _the_morning_after(lake: Lake, config: Config, steps: Steps) -> list[tuple[str, str]]:
     """Lines and their style: what became of the lists of the days that are over.  It does not change how this night ends."""
-    with lease(lake.root, "outcomes", wait_s=600):
-        if not score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps):
-            return []
-        fell, newest = score_outcomes.told(lake, config)
+    try:
+        with lease(lake.root, "outcomes", wait_s=600):
+            if not score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps):
+                return []
+            fell, newest = score_outcomes.told(lake, config)
+    except Exception as e:      # whatever it is: tonight's lists stand, and the days are counted by the next run
+        log.exception("outcomes")
+        return [(f"outcomes were not counted ({type(e).__name__}); recs score-outcomes tries again", "red")]
     return [(newest, ""), *([(fell, "red")] if fell else [])]
 
 
