@@ -53,6 +53,8 @@ LISTS = {       # user -> items, sources, model
     ("segment", "all"): ("cba", ("segment",) * 3, "segment_popularity"),
 }
 
+pytestmark = pytest.mark.slow     # several nights are counted: minutes
+
 
 def at(text: str) -> datetime:
     """`04 08:00`: day of October 2024 and time."""
