@@ -29,7 +29,7 @@ import torch
 
 from recs.models import sequence_fit
 from recs.models.fitting import Fit
-from recs.nn.staged import Staged, open_staged
+from recs.nn.staged import Staged, open_staged, read_columns
 
 log = logging.getLogger("elsewhere")
 SIDE = ("facts", "near", "values", "vectors", "graded")
@@ -111,8 +111,6 @@ class _Recorder:
 
 def _vocabulary(data: list[list[Staged]]) -> int:
     """Integers that the examples hold are below this."""
-    from recs.nn.staged import read_columns
-
     most = [values.max() for some in data for s in some for values in read_columns(s, ["h_item", "target"]).values() if values.size]
     return int(max(most, default=-1)) + 1
 
@@ -167,7 +165,6 @@ def lists(args: argparse.Namespace) -> None:
         def _fit(self, *_: Any) -> Fit:
             return next(self.fits)
 
-    args.set = [args.mark]
     for split, model, seed, run in each_run(args, Listing):
         files = sorted((args.fits / split.replace(":", "-") / model).glob("*.pkl"))
         run.fits = (pickle.loads(f.read_bytes()) for f in files)
@@ -179,7 +176,7 @@ def main() -> None:
     commands = p.add_subparsers(required=True)
     for name, work in (("export", export), ("lists", lists)):
         c = commands.add_parser(name)
-        c.set_defaults(run=work, set=[], seeds=[1], budget=1e6)
+        c.set_defaults(run=work, set=[], marks=[], seeds=[1], budget=1e6)
         c.add_argument("judge", type=Path)
         c.add_argument("--work", type=Path, required=True)
         c.add_argument("--splits", nargs="+", required=True)
@@ -189,7 +186,7 @@ def main() -> None:
             c.add_argument("--set", action="append", metavar="KEY=VALUE")
         else:
             c.add_argument("--fits", type=Path, required=True)
-            c.add_argument("--mark", required=True, help="the machine that trained them")
+            c.add_argument("--mark", dest="marks", action="append", required=True, help="the machine that trained them")
     c = commands.add_parser("train")
     c.set_defaults(run=train_all)
     c.add_argument("jobs", type=Path)

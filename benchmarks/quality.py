@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seeds", nargs="*", type=int, default=[1], help="of models that train")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in run_split.py; stands in the row")
     p.add_argument("--budget", type=float, default=30.0, metavar="MINUTES", help="of one model on one split")
-    p.add_argument("--refreshed", dest="set", action="append_const", const="refreshed", help="gts_last: item tables built again and again")
+    p.add_argument("--refreshed", dest="marks", action="append_const", const="refreshed", default=[], help="as in run_split.py")
     p.add_argument("--table", action="store_true", help="only render benchmarks/README.md")
     args = p.parse_args(argv)
     if not args.table:
@@ -84,18 +84,18 @@ def _runs_of(args: argparse.Namespace, spark: Any, name: str, of: type[Run]) -> 
     folder = _folder(args, name)
     if not (folder / "meta.json").exists():
         subprocess.run([sys.executable, args.judge / "splits.py", *name.split(":"), folder], check=True, stdout=subprocess.DEVNULL)
-    fixed, keys = parse_settings([s for s in args.set if "=" in s])
+    fixed, keys = parse_settings(args.set)
     split, spark_work = SplitFolder(folder, spark), args.work / "tables" / name.replace(":", "-")
     shared: Run | None = None
     for model in args.models:
         for seed in args.seeds if model_class(model).trains else args.seeds[:1]:
-            if _is_there(name, model, seed, args.set):
+            if _is_there(name, model, seed, settings_of(args)):
                 continue
             own = spark_work / model if model in OWN_TABLES else spark_work / "shared"
             own.mkdir(parents=True, exist_ok=True)
             settings = fixed | ({"seed": seed} if model_class(model).trains else {})
             run = of(split, model, split.config(keys), settings, 20, True, own.resolve(), Stopwatch(args.budget * 60),
-                     refreshed="refreshed" in args.set)
+                     refreshed="refreshed" in args.marks)
             if model not in OWN_TABLES:     # one build for all: a kind that is missing means that a cut is built again
                 run.also = frozenset().union(*(replace(run, name=m, fixed={}).kinds for m in args.models if m not in OWN_TABLES))
             if shared is not None:      # histories and item hours of the split are the same for every model
@@ -111,9 +111,14 @@ def _runs_of(args: argparse.Namespace, spark: Any, name: str, of: type[Run]) -> 
 def add_row(args: argparse.Namespace, split: str, model: str, seed: int, run: Run) -> None:
     """Make the lists, have them scored, also against the rival's where the judge keeps them, and keep the row."""
     began = time.monotonic()
-    out = args.work / "lists" / f"{split.replace(':', '__')}__{model}__{seed}{'_'.join(['', *args.set])}.parquet"
+    out = args.work / "lists" / f"{split.replace(':', '__')}__{model}__{seed}{'_'.join(['', *settings_of(args)])}.parquet"
     write_one_file(run.lists(), out)
     _add(args, split, model, seed, out, _folder(args, split), time.monotonic() - began)
+
+
+def settings_of(args: argparse.Namespace) -> list[str]:
+    """What stands in the row: the settings as given, and the marks of what else was different."""
+    return [*args.set, *args.marks]
 
 
 def _folder(args: argparse.Namespace, split: str) -> Path:
@@ -135,7 +140,7 @@ def _add(args: argparse.Namespace, split: str, model: str, seed: int, out: Path,
     body = json.loads(said.stdout)
     paired = body.get("vs", {}).get("paired", {}).get("ndcg@10")
     row = {
-        "split": split, "model": model, "seed": seed, "settings": " ".join(args.set), "ndcg": body["ndcg@10"],
+        "split": split, "model": model, "seed": seed, "settings": " ".join(settings_of(args)), "ndcg": body["ndcg@10"],
         "low": body["ndcg@10_ci"][0], "high": body["ndcg@10_ci"][1], "recall": body["recall@10"], "hr": body["hr@10"],
         "mrr": body["mrr@10"], "coverage": body["coverage@10"], "lists": body["lists"], "seconds": round(seconds), "against": rival or "",
     }

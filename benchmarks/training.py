@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from recs.nn.hardware import fast_at_bf16, pick_device, product_rate
 from recs.nn.reader import Reader
 from recs.nn.settings import TrainConfig
-from recs.nn.staged import Staged, fields_of, write_manifest, write_part
+from recs.nn.staged import Staged, fields_of, open_staged, write_manifest, write_part
 from recs.nn.train import train
 from recs.nn.zoo import network_class
 from recs.nn.zoo.timeline import Timeline, TimelineConfig
@@ -154,8 +154,6 @@ def _timeline(size: Size, histories: dict[str, np.ndarray], folder: Path) -> tup
 
 def _staged(folder: Path, columns: dict[str, np.ndarray]) -> Staged:
     if (folder / "manifest.json").exists():
-        from recs.nn.staged import open_staged
-
         return open_staged(folder)
     fields, rows = fields_of(columns), len(columns["h_item"])
     parts = [{name: values[lo : lo + ROWS_PER_FILE] for name, values in columns.items()} for lo in range(0, rows, ROWS_PER_FILE)]

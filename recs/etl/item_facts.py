@@ -9,21 +9,17 @@ from pyspark.sql import functions as F
 
 from recs.evidence.item_facts import FIELDS, codes_of
 
+from .item_statistics import newest_at
+
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import Column, DataFrame
-
-
-def newest_at(items: DataFrame, cut_us: int, facts: Column) -> DataFrame:
-    """item_id and the struct `facts` of the newest row of each item that has begun at the cut."""
-    begun = items.where(F.unix_micros("valid_from") <= cut_us)
-    return begun.groupBy("item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("item_id", "f.*")
+    from pyspark.sql import DataFrame
 
 
 def facts_at(items: DataFrame, cut_us: int, item_ids: pd.Series) -> np.ndarray:
     """[I, 5] int32 codes of these items."""
     row, out = {item: n for n, item in enumerate(item_ids)}, np.zeros((len(item_ids), len(FIELDS)), np.int32)
-    for item, *said in newest_at(items, cut_us, F.struct("category", "brand", "price")).toLocalIterator():
+    for item, *said in newest_at(items, [cut_us], F.struct("category", "brand", "price")).select("item_id", "f.*").toLocalIterator():
         if item in row:
             out[row[item]] = codes_of(*said)
     return out
@@ -36,7 +32,8 @@ def vectors_at(items: DataFrame, cut_us: int, item_ids: pd.Series) -> dict[str, 
     another model or are broken, and one of them must not cost the night.
     """
     row, found = {item: n for n, item in enumerate(item_ids)}, {}
-    for item, vectors in newest_at(items, cut_us, F.struct("vectors")).where("vectors IS NOT NULL").toLocalIterator():
+    said = newest_at(items, [cut_us], F.struct("vectors")).select("item_id", "f.vectors").where("vectors IS NOT NULL")
+    for item, vectors in said.toLocalIterator():
         if item in row:
             for modality, vector in vectors.items():
                 if vector and np.isfinite(np.array(vector, float)).all():

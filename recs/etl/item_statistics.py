@@ -69,16 +69,21 @@ def item_statistics(item_hours: DataFrame, cuts_us: Sequence[int], event_types: 
     )
 
 
+def newest_at(items: DataFrame, cuts_us: Sequence[int], facts: Column, *more: Column) -> DataFrame:
+    """cut_us, item_id, the struct `facts` of its newest row that has begun at the cut, as `f`; `more`: aggregates of all that have."""
+    begun = at_cuts(items, cuts_us).where(F.col("valid_from") <= F.timestamp_micros("cut_us"))
+    return begun.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f"), *more)
+
+
 def catalogue_at(items: DataFrame, cuts_us: Sequence[int]) -> DataFrame:
     """What the catalogue said at each cut, one row per cut and item: top-level category, place, availability (microseconds, NULL = always).
 
     Of every item the newest row that has begun; an item whose row has ended, with none after it, is available until that end.
     """
-    begun = at_cuts(items, cuts_us).where(F.col("valid_from") <= F.timestamp_micros("cut_us"))
     until = F.least("available_until", "valid_to")      # least passes over NULLs
     availability = [F.unix_micros("available_from").alias("available_from"), F.unix_micros(until).alias("available_until")]
     facts = F.struct(F.substring_index("category", "/", 1).alias("category"), *_PLACE, *availability)
-    return begun.groupBy("cut_us", "item_id").agg(F.max_by(facts, "valid_from").alias("f")).select("cut_us", "item_id", "f.*")
+    return newest_at(items, cuts_us, facts).select("cut_us", "item_id", "f.*")
 
 
 def never_met(known: DataFrame, vocabulary: DataFrame, items: DataFrame, cuts_us: Sequence[int], says: Column) -> DataFrame:
@@ -86,10 +91,8 @@ def never_met(known: DataFrame, vocabulary: DataFrame, items: DataFrame, cuts_us
 
     Counts are 0; `first_h` and `last_h` are the hours since the catalogue has it.
     """
-    begun = at_cuts(items.withColumn("says", says), cuts_us).where(F.col("valid_from") <= F.timestamp_micros("cut_us"))
-    until_us = F.unix_micros(F.least("available_until", "valid_to"))
-    newest = begun.groupBy("cut_us", "item_id").agg(
-        F.max_by(F.struct("says", until_us.alias("until_us")), "valid_from").alias("f"), F.min("valid_from").alias("since"))
+    facts = F.struct(says.alias("says"), F.unix_micros(F.least("available_until", "valid_to")).alias("until_us"))
+    newest = newest_at(items, cuts_us, facts, F.min("valid_from").alias("since"))
     on_offer = newest.where("f.says IS NOT NULL AND (f.until_us IS NULL OR f.until_us > cut_us)")
     alone = on_offer.join(known.select("cut_us", "item_id"), ["cut_us", "item_id"], "left_anti")
     numbered = alone.join(vocabulary.select("item_id", "item_index"), "item_id")

@@ -245,12 +245,10 @@ def _write_kinds(
             mine = histories.where(F.col("cut_us") == build.cut_us)
             factors = als_factors(mine, build.items["item_index"], build.n_pairs, kind, config.als_iterations)
             np.save(build.folder / f"{kind}.dense.npy", factors)
-    if TEXT in kinds:
-        for build in builds:
+        if TEXT in kinds:
             vectors, texts = sources.texts.at(build.cut_us, build.items["item_id"])
             np.save(build.folder / f"{TEXT}.dense.npy", vectors)
             _write_strings(build.folder, f"{TEXT}.said", texts)
-    for build in builds:
         if FACTS in kinds:
             np.save(build.folder / f"{FACTS}.dense.npy", facts_at(sources.items, build.cut_us, build.items["item_id"]))
         if VECTORS in kinds:

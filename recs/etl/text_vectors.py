@@ -22,6 +22,8 @@ from recs.config import TextConfig
 from recs.nn.text import encode
 from recs.schemas import TEXT_VECTORS
 
+from .item_statistics import newest_at
+
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
@@ -74,8 +76,8 @@ class Texts:
 
     def at(self, cut_us: int, item_ids: pd.Series) -> tuple[np.ndarray, list[str]]:
         """[I, S] float16 and texts of these items; zeros and "" for those that said nothing, or nothing that has been read."""
-        begun = self.items.where(F.unix_micros("valid_from") <= cut_us)
-        said = begun.groupBy("item_id").agg(F.max_by(text_of(self.config), "valid_from").alias("text")).where("text IS NOT NULL")
+        newest = newest_at(self.items, [cut_us], F.struct(self.said.alias("text")))
+        said = newest.select("item_id", "f.text").where("text IS NOT NULL")
         mine = self.read.where(F.col("model") == model_of(self.config))
         found = said.withColumn("text_hash", F.sha2("text", 256)).join(mine, "text_hash").select("item_id", "text", "vector")
         row, out, texts = {item: n for n, item in enumerate(item_ids)}, np.zeros((len(item_ids), 1), np.float16), [""] * len(item_ids)

@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from recs.evidence.item_facts import JOINING, OF
+from recs.evidence.item_facts import FIELDS, JOINING, OF
 from recs.evidence.item_kinds import FACTS, VECTORS
 from recs.evidence.item_tables import ArtifactError, ItemTables
 from recs.nn.next_item import NextItem
 
+ASKED = ("facts", "vectors", "near")    # parameters
 NEAR = 8            # neighbours
 JOIN = {"category": 1, "brand": 3}      # columns of `facts`
 CODES, EDGES, COMMON = "side.codes.", "side.edges", "side.common"
@@ -58,11 +59,13 @@ class Side:
 
     @classmethod
     def of_training(cls, params: Mapping[str, Any], tables: ItemTables, integers: np.ndarray, met: np.ndarray) -> Side:
-        """For a network of these items, which were met so often."""
+        """For a network of these items, which were met so often; the tables are looked at where something is asked of them."""
+        if not any(params.get(name) for name in ASKED):
+            return cls((), (), {}, (), np.zeros((0, 2), np.int32), np.zeros(0, np.int32))
         has = FACTS in tables.kinds
         wanted = tuple(c for name in params.get("facts", []) for c in OF[name]) if has else ()
         columns = tables.columns(integers)
-        mine = np.asarray(tables.dense(FACTS))[columns[columns >= 0]] if has else np.zeros((0, 5), np.int32)
+        mine = np.asarray(tables.dense(FACTS))[columns[columns >= 0]] if has else np.zeros((0, len(FIELDS)), np.int32)
         codes = tuple(np.unique(mine[mine[:, c] > 0, c]) for c in wanted)
         if odd := [m for m in params.get("vectors", []) if not m.isidentifier()]:
             raise ValueError(f"vectors: {', '.join(odd)}: a modality's name is letters, digits and _")
@@ -94,10 +97,12 @@ class Side:
 
     def rows(self, tables: ItemTables, integers: np.ndarray, number: np.ndarray) -> dict[str, torch.Tensor]:
         """Rows of the network's buffers for these items [N]; `number` [V] of each vocabulary integer."""
+        if not (self.facts or self.vectors or self.near):
+            return {}
         columns = tables.columns(integers)
         there, at = columns >= 0, np.maximum(columns, 0)
         out: dict[str, np.ndarray] = {}
-        facts = np.asarray(tables.dense(FACTS)) if FACTS in tables.kinds else np.zeros((max(tables.n_items, 1), 5), np.int32)
+        facts = np.asarray(tables.dense(FACTS)) if FACTS in tables.kinds else np.zeros((max(tables.n_items, 1), len(FIELDS)), np.int32)
         mine = facts[at] * there[:, None]
         if self.facts:
             out["codes"] = np.stack([_place(known, mine[:, c]) for c, known in zip(self.facts, self.codes, strict=True)], axis=1)

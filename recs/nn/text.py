@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,23 +50,35 @@ def _direction(part: str) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(WIDTH).astype(np.float32) / WIDTH**0.5
 
 
+def pretrained(kind: str, name: str | Path, offline: bool, absent: str, instead: str = "") -> tuple[Any, Any]:
+    """Tokenizer and model of a folder or hub name, loaded by the class `kind` of transformers.
+
+    TextError: it says `absent` where there is no such model, and what one may do `instead` where transformers is missing.
+    """
+    if offline:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import transformers
+    except ImportError as e:
+        raise TextError(f"{name}: language models need the extra `lm`: pip install 'recs[lm]'{instead}") from e
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=offline)
+        return tokenizer, getattr(transformers, kind).from_pretrained(name, local_files_only=offline).eval()
+    except (OSError, ValueError) as e:
+        raise TextError(f"{name}: {absent} ({e})") from e
+
+
 class Encoder:
     """A `transformers` model at work: `model`, `tokenizer`, and whether it is `causal`."""
 
     def __init__(self, name: str, max_tokens: int, offline: bool) -> None:
-        if offline:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        where = "no such folder here, and the hub is not asked (text.offline)" if offline else "neither a folder here nor on the hub"
+        absent = f"{where}; give the folder that holds config.json, the weights and the tokenizer"
+        self.tokenizer, self.model = pretrained("AutoModel", name, offline, absent, f" (or name the encoder {HASHED!r})")
         try:
-            from transformers import AutoModel, AutoTokenizer
-        except ImportError as e:
-            raise TextError(f"{name}: language models need the extra `lm`: pip install 'recs[lm]' (or name the encoder {HASHED!r})") from e
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
-            self.model = AutoModel.from_pretrained(name, local_files_only=offline).eval()
             self.causal = is_causal(self.model)
-        except (OSError, ValueError) as e:
-            where = "no such folder here, and the hub is not asked (text.offline)" if offline else "neither a folder here nor on the hub"
-            raise TextError(f"{name}: {where}; give the folder that holds config.json, the weights and the tokenizer ({e})") from e
+        except ValueError as e:     # of an encoder with a decoder: no model of this kind
+            raise TextError(f"{name}: {absent} ({e})") from e
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         self.max_tokens = max_tokens

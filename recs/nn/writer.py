@@ -5,10 +5,9 @@ checks it.
 """
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from .text import TextError
+from .text import TextError, pretrained
 
 
 class Writer:
@@ -17,16 +16,7 @@ class Writer:
     def __init__(self, folder: str | Path, max_new_tokens: int = 120) -> None:
         if not Path(folder, "config.json").is_file():
             raise TextError(f"{folder}: no language model here; give the folder that holds config.json, the weights and the tokenizer")
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        try:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError as e:
-            raise TextError(f"{folder}: language models need the extra `lm`: pip install 'recs[lm]'") from e
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
-        except (OSError, ValueError) as e:
-            raise TextError(f"{folder}: not a causal language model with its tokenizer ({e})") from e
+        self.tokenizer, self.model = pretrained("AutoModelForCausalLM", folder, True, "not a causal language model with its tokenizer")
         self.max_new_tokens = max_new_tokens
 
     def __call__(self, prompt: str) -> str:
