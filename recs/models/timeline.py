@@ -75,7 +75,7 @@ class Timeline(Model):
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """The prior, the ranker chosen and its epochs; weights are trained anew."""
+        """The prior, the ranker chosen, its epochs and where its trees begin; weights are trained anew."""
         return {name: params[name] for name in ("prior", "ranker", "chosen") if params.get(name)}
 
     @classmethod

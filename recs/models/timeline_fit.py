@@ -1,7 +1,7 @@
 """How `timeline` is fitted on earlier nights.
 
     examples        prior and examples of every night                               recs/models/timeline_examples.py
-    choice          trained on the earlier nights, asked on the latest: which ranker, how many epochs
+    choice          trained on the earlier nights, asked on the latest: which ranker, how many epochs, where trees begin
     training        the chosen one again, on all nights                             recs/models/timeline_train.py, recs/models/trees.py
 
 With too few lists to learn from, or where no ranker beats it on the latest nights, the prior stays alone: `timeline` is the blend then.
@@ -28,11 +28,12 @@ from .timeline import together
 from .timeline_examples import LEAST_LISTS, Nights, examples_of, write_book
 from .timeline_network import Network
 from .timeline_train import Frame, replayed_again, train_network
-from .trees import Trees, inputs, train_trees
+from .trees import Trees, train_trees
 
 log = logging.getLogger(__name__)
 
 K = 10                      # of the metric that rankers are chosen by
+STARTS = (0.0, 0.5)         # of the prior: where trees may begin
 
 
 def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[str, np.ndarray] | None = None) -> Fit:
@@ -50,7 +51,7 @@ def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[s
             return bench.chosen()
         # nothing to choose by: without a choice of somebody else the prior stays alone
         ranker = "none" if params["ranker"] == "auto" else params["ranker"]
-        return bench.trained(ranker, params["chosen"].get("epochs", params["epochs"]), {}, before)
+        return bench.trained(ranker, {"epochs": params["epochs"], "start": 0.0} | params["chosen"], {}, before)
 
 
 @dataclass(frozen=True)
@@ -71,35 +72,39 @@ class _Bench:
         early = link_together(self.folder / "early", [self.nights.drawn[n] for n in self.nights.early])
         latest, judged = link_together(self.folder / "latest", self.nights.whole.values()), self.nights.judged
         data = read_columns(latest, ["evidence", "prior", "label", "there", "n_truth"])
-        scores, best_epochs = {"none": data["prior"]}, self.params["epochs"]
+        scores, chosen = {"none": data["prior"]}, {"epochs": self.params["epochs"], "start": 0.0}
         if self.params["ranker"] in ("network", "both", "auto"):
             arrays, how = train_network(self.frame, early, latest, self.params["epochs"], self.folder / "run-early")
             if how.best_step:       # else it is the prior still, and trained again on all nights it would be something never asked
-                scores["network"], best_epochs = self._network_scores(arrays, latest), how.best_epochs
+                found = Network(self.params | {"sizes": self.frame.sizes}, arrays)
+                scores["network"], chosen["epochs"] = found.of_staged(latest), how.best_epochs
         if self.params["ranker"] in ("trees", "both", "auto"):
-            grown = Trees(self.trees(early))
-            scores["trees"] = grown.scores(*flat(data)).reshape(data["prior"].shape)
+            said = {start: Trees(self.trees(early, start)).scores(*flat(data)).reshape(data["prior"].shape) for start in STARTS}
+            chosen["start"] = max(said, key=lambda start: _ndcg(said[start], data))
+            scores["trees"] = said[chosen["start"]]
         if len(scores) == 3:
             scores["both"] = _together([scores["network"], scores["trees"]], data["there"] > 0)
         found = {ranker: _ndcg(s, data) for ranker, s in scores.items()}
         hit = (data["label"] > 0) & (data["there"] > 0)
         ceiling = float((hit.sum(axis=1) / data["n_truth"]).mean())
-        log.info("held out: %s, ceiling %.4f, %d lists, %d epochs", json.dumps(found), ceiling, latest.rows, best_epochs)
+        log.info("held out: %s, ceiling %.4f, %d lists, %s", json.dumps(found), ceiling, latest.rows, json.dumps(chosen))
         ranker = self.params["ranker"] if self.params["ranker"] in found else max(found, key=lambda r: (found[r], r == "none"))
         if found[ranker] <= found["none"]:
             ranker = "none"
         figures = {f"held_out_{r}": round(v, 6) for r, v in found.items()} | {"ceiling": round(ceiling, 6), "lists": float(judged)}
         figures[f"ndcg@{K}"] = round(_ndcg(scores[ranker][:judged], {name: values[:judged] for name, values in data.items()}), 6)
-        return self.trained(ranker, best_epochs, figures)
+        return self.trained(ranker, chosen, figures)
 
-    def trained(self, ranker: str, epochs: int, metrics: dict[str, float], before: dict[str, np.ndarray] | None = None) -> Fit:
-        """The ranker trained on all nights; with weights `before`, the network only again on some."""
+    def trained(
+        self, ranker: str, chosen: dict[str, float], metrics: dict[str, float], before: dict[str, np.ndarray] | None = None,
+    ) -> Fit:
+        """The ranker trained on all nights, with `epochs` and `start` as chosen; with weights `before`, the network only on some."""
         weights: dict[str, np.ndarray] = {}
         if ranker in ("network", "both"):
-            weights |= self._network(epochs, before)
+            weights |= self._network(chosen["epochs"], before)
         if ranker in ("trees", "both"):
-            weights |= self.trees(self.every)
-        params = self.params | {"ranker": ranker, "sizes": self.frame.sizes, "chosen": {"epochs": epochs}}
+            weights |= self.trees(self.every, chosen["start"])
+        params = self.params | {"ranker": ranker, "sizes": self.frame.sizes, "chosen": chosen}
         return Fit(params, [], metrics | {"training_lists": float(self.every.rows)}, weights)
 
     def _network(self, epochs: int, before: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
@@ -108,24 +113,13 @@ class _Bench:
             return train_network(self.frame, again, None, self.params["warm_epochs"], self.folder / "run-again", before)[0]
         return train_network(self.frame, self.every, None, epochs, self.folder / "run-every")[0]
 
-    def _network_scores(self, arrays: dict[str, np.ndarray], latest: Staged) -> np.ndarray:
-        """[N, C] of staged lists."""
-        import torch
-
-        net, out = Network(self.params | {"sizes": self.frame.sizes}, arrays).net, []
-        data = read_columns(latest, latest.fields)
-        for lo in range(0, latest.rows, 64):
-            with torch.inference_mode():
-                out.append(net.score({name: torch.from_numpy(values[lo : lo + 64].copy()) for name, values in data.items()}).numpy())
-        return np.concatenate(out)
-
-    def trees(self, data: Staged) -> dict[str, np.ndarray]:
-        """Arrays of trained trees."""
+    def trees(self, data: Staged, start: float) -> dict[str, np.ndarray]:
+        """Arrays of trained trees that begin at a share of the prior."""
         began, columns = time.monotonic(), read_columns(data, ["evidence", "prior", "label", "there"])
         there = columns["there"] > 0
-        x = inputs(columns["evidence"][there], columns["prior"][there])
-        found = train_trees(x, columns["label"][there], there.sum(axis=1), self.params["trees"], self.params["seed"])
-        log.info("trees: %d rows, %.1f s", len(x), time.monotonic() - began)
+        rows = (columns[name][there] for name in ("evidence", "prior", "label"))
+        found = train_trees(*rows, there.sum(axis=1), self.params["trees"], self.params["seed"], start)
+        log.info("trees: %d rows, from %g of the prior, %.1f s", there.sum(), start, time.monotonic() - began)
         return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from recs.evidence.candidates import Pairs
+from recs.nn.staged import Staged, read_columns
 from recs.nn.zoo.timeline import Timeline as Net
 from recs.nn.zoo.timeline import TimelineConfig
 
@@ -57,6 +58,14 @@ class Network:
                     scores = self.net.score({name: torch.from_numpy(_filled(values)) for name, values in batch.items()})
                 out[place[there]] = scores.numpy()[: len(some)][there]
         return out
+
+    def of_staged(self, lists: Staged) -> np.ndarray:
+        """[N, C] float32 of staged lists."""
+        data, out = read_columns(lists, lists.fields), []
+        for lo in range(0, lists.rows, 64):
+            with torch.inference_mode():
+                out.append(self.net.score({n: torch.from_numpy(values[lo : lo + 64].copy()) for n, values in data.items()}).numpy())
+        return np.concatenate(out)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

@@ -81,12 +81,23 @@ def test_trees_gain_what_an_item_is_worth():
     rng = np.random.default_rng(0)
     label = np.tile([2.5, 1, 0, 0, 0, 0], 400).astype(np.float16)
     x = np.stack([label > 1, label == 1, rng.random(len(label))], axis=1).astype(np.float32)
-    arrays = train_trees(x, label, np.full(400, 6), rounds=20, seed=1)
+    arrays = train_trees(x[:, :2], x[:, 2], label, np.full(400, 6), rounds=20, seed=1, start=0)
     heavy, light, nothing = Trees(arrays).scores(np.eye(3, 2, dtype=np.float32), np.full(3, 0.5, np.float32))
     assert heavy > light > nothing
     assert b"[label_gain: 0,1,2.5]" in arrays["trees"].tobytes()
-    alike = train_trees(x, (label > 0).astype(np.float16), np.full(400, 6), rounds=20, seed=1)
+    alike = train_trees(x[:, :2], x[:, 2], (label > 0).astype(np.float16), np.full(400, 6), rounds=20, seed=1, start=0)
     assert b"[label_gain: ]" in alike["trees"].tobytes()       # one kind of target: as ever
+
+
+def test_trees_may_begin_at_the_prior():
+    """Where nothing is to be learned, trees that begin at the prior keep its order; the others have none."""
+    rng = np.random.default_rng(0)
+    evidence, prior = np.zeros((600, 2), np.float16), np.tile(np.arange(6, dtype=np.float32), 100)
+    label = (rng.random(600) < 0.3).astype(np.float16)
+    begun = train_trees(evidence, prior, label, np.full(100, 6), rounds=1, seed=1, start=100.0)
+    assert (np.diff(Trees(begun).scores(evidence[:6], prior[:6])) > 0).all()
+    older = {name: values for name, values in begun.items() if name == "trees"}      # a model of before there was a beginning
+    assert abs(Trees(older).scores(evidence[:6], prior[:6])).max() < 1
 
 
 @pytest.fixture(scope="module")
