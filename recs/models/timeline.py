@@ -44,7 +44,7 @@ class Timeline(Model):
         has = {"place": setting.places} | dict.fromkeys(TIME, setting.clock)
         switches = {f"family_{family}": has.get(family, True) for family in FAMILIES}
         return [{
-            "ranker": "auto", "time": setting.clock, "evidence": True, "encoder": True, **switches,
+            "ranker": "auto", "time": setting.clock, "evidence": True, "encoder": "auto", **switches,
             "each": 40, "candidates": 256, "all_candidates": 448, "length": 50,
             "horizon_us": setting.horizon_us, "repeats": setting.repeats,
             "prior": None, "seed": 1, "epochs": 6, "trees": 120, "network": {}, "train": {}, "chosen": {},
@@ -75,7 +75,7 @@ class Timeline(Model):
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """The prior, the ranker chosen, its epochs and where its trees begin; weights are trained anew."""
+        """The prior, the ranker and what was chosen for it (see recs/models/timeline_fit.py); weights are trained anew."""
         return {name: params[name] for name in ("prior", "ranker", "chosen") if params.get(name)}
 
     @classmethod

@@ -1,7 +1,8 @@
 """How `timeline` is fitted on earlier nights.
 
     examples        prior and examples of every night                               recs/models/timeline_examples.py
-    choice          trained on the earlier nights, asked on the latest: which ranker, how many epochs, where trees begin
+    choice          trained on the earlier nights, asked on the latest: which ranker, how many epochs, where trees begin,
+                    whether the network reads the history
     training        the chosen one again, on all nights                             recs/models/timeline_train.py, recs/models/trees.py
 
 With too few lists to learn from, or where no ranker beats it on the latest nights, the prior stays alone: `timeline` is the blend then.
@@ -13,7 +14,7 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from .trees import Trees, train_trees
 log = logging.getLogger(__name__)
 
 K = 10                      # of the metric that rankers are chosen by
-STARTS = (0.0, 0.5)         # of the prior: where trees may begin
+STARTS = (0.0, 0.5)         # of the prior as a logit: where trees may begin
 
 
 def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[str, np.ndarray] | None = None) -> Fit:
@@ -51,7 +52,7 @@ def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[s
             return bench.chosen()
         # nothing to choose by: without a choice of somebody else the prior stays alone
         ranker = "none" if params["ranker"] == "auto" else params["ranker"]
-        return bench.trained(ranker, {"epochs": params["epochs"], "start": 0.0} | params["chosen"], {}, before)
+        return bench.trained(ranker, bench.unchosen | params["chosen"], {}, before)
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,34 @@ class _Bench:
     def params(self) -> dict[str, Any]:
         return self.nights.params
 
+    @property
+    def unchosen(self) -> dict[str, Any]:
+        """Epochs, where trees begin, and what reads the history, where no night says what is best."""
+        return {"epochs": self.params["epochs"], "start": 0.0, "encoder": self._encoders[0]}
+
+    @property
+    def _encoders(self) -> list[bool | str]:
+        """To choose among; without the evidence there is nothing else to read."""
+        asked = self.params["encoder"]
+        return [asked] if asked != "auto" else [True, False] if self.params["evidence"] else [True]
+
+    def _frame_with(self, encoder: bool | str) -> Frame:
+        return replace(self.frame, params=self.params | {"encoder": encoder})
+
     def chosen(self) -> Fit:
         """The ranker that orders the nights held out best, trained on all; its figures are of the lists of the latest of them."""
         early = link_together(self.folder / "early", [self.nights.drawn[n] for n in self.nights.early])
         latest, judged = link_together(self.folder / "latest", self.nights.whole.values()), self.nights.judged
         data = read_columns(latest, ["evidence", "prior", "label", "there", "n_truth"])
-        scores, chosen = {"none": data["prior"]}, {"epochs": self.params["epochs"], "start": 0.0}
+        scores, chosen = {"none": data["prior"]}, self.unchosen
         if self.params["ranker"] in ("network", "both", "auto"):
-            arrays, how = train_network(self.frame, early, latest, self.params["epochs"], self.folder / "run-early")
-            if how.best_step:       # else it is the prior still, and trained again on all nights it would be something never asked
-                found = Network(self.params | {"sizes": self.frame.sizes}, arrays)
-                scores["network"], chosen["epochs"] = found.of_staged(latest), how.best_epochs
+            for encoder in self._encoders:
+                frame = self._frame_with(encoder)
+                arrays, how = train_network(frame, early, latest, self.params["epochs"], self.folder / f"run-early-{encoder}")
+                said = Network(frame.params | {"sizes": frame.sizes}, arrays).of_staged(latest)
+                # without a best step it is the prior still, and trained again on all nights it would be something never asked
+                if how.best_step and ("network" not in scores or _ndcg(said, data) > _ndcg(scores["network"], data)):
+                    scores["network"], chosen = said, chosen | {"epochs": how.best_epochs, "encoder": encoder}
         if self.params["ranker"] in ("trees", "both", "auto"):
             said = {start: Trees(self.trees(early, start)).scores(*flat(data)).reshape(data["prior"].shape) for start in STARTS}
             chosen["start"] = max(said, key=lambda start: _ndcg(said[start], data))
@@ -96,29 +114,29 @@ class _Bench:
         return self.trained(ranker, chosen, figures)
 
     def trained(
-        self, ranker: str, chosen: dict[str, float], metrics: dict[str, float], before: dict[str, np.ndarray] | None = None,
+        self, ranker: str, chosen: dict[str, Any], metrics: dict[str, float], before: dict[str, np.ndarray] | None = None,
     ) -> Fit:
-        """The ranker trained on all nights, with `epochs` and `start` as chosen; with weights `before`, the network only on some."""
+        """The ranker trained on all nights, as chosen; with weights `before`, the network only on some."""
         weights: dict[str, np.ndarray] = {}
         if ranker in ("network", "both"):
-            weights |= self._network(chosen["epochs"], before)
+            weights |= self._network(self._frame_with(chosen["encoder"]), chosen["epochs"], before)
         if ranker in ("trees", "both"):
             weights |= self.trees(self.every, chosen["start"])
-        params = self.params | {"ranker": ranker, "sizes": self.frame.sizes, "chosen": chosen}
+        params = self.params | {"ranker": ranker, "sizes": self.frame.sizes, "chosen": chosen, "encoder": chosen["encoder"]}
         return Fit(params, [], metrics | {"training_lists": float(self.every.rows)}, weights)
 
-    def _network(self, epochs: int, before: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
-        if before and self.frame.fits(before):
+    def _network(self, frame: Frame, epochs: int, before: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+        if before and frame.fits(before):
             again = link_together(self.folder / "again", replayed_again(self.params, list(self.nights.drawn.values())))
-            return train_network(self.frame, again, None, self.params["warm_epochs"], self.folder / "run-again", before)[0]
-        return train_network(self.frame, self.every, None, epochs, self.folder / "run-every")[0]
+            return train_network(frame, again, None, self.params["warm_epochs"], self.folder / "run-again", before)[0]
+        return train_network(frame, self.every, None, epochs, self.folder / "run-every")[0]
 
     def trees(self, data: Staged, start: float) -> dict[str, np.ndarray]:
         """Arrays of trained trees that begin at a share of the prior."""
         began, columns = time.monotonic(), read_columns(data, ["evidence", "prior", "label", "there"])
         there = columns["there"] > 0
         rows = (columns[name][there] for name in ("evidence", "prior", "label"))
-        found = train_trees(*rows, there.sum(axis=1), self.params["trees"], self.params["seed"], start)
+        found = train_trees(*rows, there.sum(axis=1), self.params["trees"], self.params["seed"], start * self.frame.prior_scale)
         log.info("trees: %d rows, from %g of the prior, %.1f s", there.sum(), start, time.monotonic() - began)
         return found
 

@@ -21,9 +21,9 @@ WIDTH, ROWS = 64, 8
 
 
 def make_network(params: dict[str, Any], sizes: dict[str, int]) -> Net:
-    """The network of these parameters, untrained."""
+    """The network of these parameters, untrained; as long as nobody has chosen, `auto` reads the history."""
     config = TimelineConfig(
-        encoder=params["encoder"], evidence=params["evidence"], time=params["time"], **params["network"])
+        encoder=params["encoder"] == "auto" or params["encoder"], evidence=params["evidence"], time=params["time"], **params["network"])
     return Net(sizes["items"], sizes["vocabulary"], sizes["types"], sizes["evidence"], params["length"], config)
 
 

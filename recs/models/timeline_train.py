@@ -24,6 +24,8 @@ import numpy as np
 import torch
 import yaml
 from pydantic import ValidationError
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from recs.nn.checkpoints import CheckpointError
 from recs.nn.grow import warm_start
@@ -41,6 +43,7 @@ from .timeline_network import make_network
 log = logging.getLogger(__name__)
 
 SAMPLE_LISTS = 4_000        # whose evidence gives the quantiles
+MOST_OF_ONE = 0.05          # of the evidence of a column, that one value may stand for
 LEAST_MEETINGS = 5          # of an item in the histories, to have a number of its own
 ITEMS = "history.item.weight"
 
@@ -69,13 +72,19 @@ class Frame:
     def _edges(self) -> torch.Tensor:
         return torch.from_numpy(quantiles(self.every, make_network(self.params, self.sizes).quantiles.edges.shape[1]))
 
+    @cached_property
+    def prior_scale(self) -> float:
+        """What makes the prior a logit (see `calibration`)."""
+        return calibration(read_columns(self.every, ["prior", "label", "there"], SAMPLE_LISTS))
+
     def untrained(self) -> Net:
-        """The network before its first step, the same for the same seed."""
+        """The network before its first step, the same for the same seed: the prior's order, as sure of it as the prior is right."""
         edges = self._edges
         torch.manual_seed(self.params["seed"])
         net = make_network(self.params, self.sizes)
         net.number.copy_(torch.from_numpy(self.number))
         net.quantiles.edges.copy_(edges)
+        torch.nn.init.constant_(net.prior_scale, self.prior_scale)
         return net
 
     def going_on(self, before: dict[str, np.ndarray]) -> Net:
@@ -104,11 +113,43 @@ class Frame:
 
 
 def quantiles(staged: Staged, k: int) -> np.ndarray:
-    """[F, k] float32, ascending: edges of the evidence of the first lists."""
+    """[F, k] float32, ascending: edges of the evidence of the first lists.
+
+    A value that many candidates share (0 of a user's own events, for all items that he has not met) counts as MOST_OF_ONE of them at
+    most: else the few that differ, which matter most, would lie between the last two edges.
+    """
     sample = read_columns(staged, ["evidence", "there"], SAMPLE_LISTS)
     values = sample["evidence"][:SAMPLE_LISTS][sample["there"][:SAMPLE_LISTS] > 0]
-    edges = np.stack([np.quantile(values[:, f].astype(np.float32), np.linspace(0, 1, k)) for f in range(values.shape[1])])
-    return edges.astype(np.float32)
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    order = np.argsort(halves, kind="stable")
+    order = order[np.isfinite(halves[order])]
+    edges = []
+    for column in values.view(np.uint16).T:
+        count = np.bincount(column, minlength=1 << 16)[order]
+        met = count > 0
+        share = np.minimum(count[met], MOST_OF_ONE * max(len(column), 1))
+        place = np.cumsum(share) - share / 2
+        edges.append(np.interp(np.linspace(0, 1, k), place / max(share.sum(), 1e-9), halves[order][met]) if met.any() else np.zeros(k))
+    return np.stack(edges).astype(np.float32)
+
+
+def calibration(lists: dict[str, np.ndarray]) -> float:
+    """The factor, .001 to 100, under which the softmax of the prior gives what came true the greatest likelihood; 1 where nothing did.
+
+    The prior's weights are chosen by the order that they make.  How far its scores lie apart says nothing: at once they are too sure
+    of themselves by a factor of 5 on check-ins, of 2 on a shop, and just right on a day of news.
+    """
+    there, gain = lists["there"] > 0, np.where(lists["there"] > 0, lists["label"], 0).astype(np.float64)
+    rows = gain.sum(axis=1) > 0
+    prior, there, share = lists["prior"][rows].astype(np.float64), there[rows], (gain / np.maximum(gain.sum(axis=1), 1e-9)[:, None])[rows]
+    if not len(prior) or not np.ptp(prior):
+        return 1.0
+
+    def loss(log_scale: float) -> float:
+        logits = np.where(there, np.exp(log_scale) * prior, -np.inf)
+        return float((logsumexp(logits, axis=1) - (share * np.where(there, logits, 0)).sum(axis=1)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e2)), method="bounded").x))
 
 
 def train_network(

@@ -7,8 +7,9 @@
     evidence      F numbers per candidate (recs/evidence/features.py), each as its place among the quantiles of training
     score         prior of the candidate + network(evidence, the numbers above)
 
-The prior is the blend's score: at the first step the network says nothing, and the lists are the blend's.  Training stops at the
-best validation, so a log too small to learn from keeps the blend.  Trained end to end with listwise softmax over the candidates.
+The prior is the blend's score, times what makes it a logit: at the first step the network says nothing, and the lists are the
+blend's.  Training stops at the best validation, so a log too small to learn from keeps the blend.  Trained end to end with listwise
+softmax over the candidates.
 Attention with log-scaled time: TiSASRec (Li et al., WSDM 2020) and HSTU (Zhai et al., ICML 2024), here measured to the request.
 
 Shape suffixes: B lists, C candidates, F evidence, L events, D dimensions.  Item numbers are the model's own, 0 = new or padding.
