@@ -177,6 +177,22 @@ def test_any_sequence_network_may_read_the_history(nights, fitted, name):
     assert torch.isfinite(whole).all() and torch.isfinite(without).all() and not torch.equal(whole, without)
 
 
+def test_an_encoder_that_does_not_help_on_the_held_out_nights_is_left_out(nights, monkeypatch):
+    from recs.models import timeline_fit
+    from recs.nn.staged import read_columns
+
+    class Misled(timeline_fit.Network):
+        def of_staged(self, lists):
+            return -read_columns(lists, ["prior"])["prior"] if self.net.config.encoder else super().of_staged(lists)
+
+    monkeypatch.setattr(timeline_fit, "Network", Misled)
+    fit = Timeline.fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), {**QUICK, "ranker": "network", "epochs": 2})
+    assert fit.params["encoder"] is False and fit.params["chosen"]["encoder"] is False
+    assert not any(n.startswith("network.history.") for n in fit.weights)
+    again = Timeline.fit_on(Setting(), nights.only([1, 2, 3]), QUICK, make("timeline", fit.params, fit.weights))
+    assert again.params["encoder"] is False
+
+
 def test_a_borrowed_reader_is_trained_and_served_with_the_same_bits(nights):
     fixed = {**QUICK, "ranker": "network", "encoder": "interest_dynamics", "epochs": 2}
     fit = Timeline.fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), fixed)
