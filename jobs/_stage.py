@@ -86,7 +86,7 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
             began = time.monotonic()
             counts = run(lake.spark, lake, config, args.as_of, max_batch, args.full)
         record.step(name, time.monotonic() - began, **counts)
-        record.write()
+        record.write(as_of=args.as_of.isoformat())
         print(json.dumps({"job": name, "as_of": args.as_of.isoformat(), "max_batch": max_batch, **counts}))
 
     return run_job(body)

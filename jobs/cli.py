@@ -28,6 +28,7 @@ STAGES = (
     ("night", "night", "The night and its lists", "Run the whole night, from raw files to published lists."),
     ("fresh", "fresh", "The night and its lists", "Is there a list for today?  Exit code 5 when not."),
     ("score-outcomes", "score_outcomes", "The night and its lists", "What became of the lists.  Exit code 6 when it fell."),
+    ("report", "report", "The night and its lists", "Write a night's report, an HTML page, again."),
     ("release", "release", "Decisions", "Publish a held night after all."),
     ("hold", "hold", "Decisions", "Take a published night back."),
     ("block", "block", "Decisions", "Keep an item out of everybody's lists, or of one user's."),

@@ -2,7 +2,7 @@
 
 reads   every table with a user
 writes  events, users, blocks, events_quarantine, sessions, sequences, recommendations (rows go)
-removes root/_staging (staged lists), root/_examples (what models learn from), root/_rebuilt
+removes root/_staging (staged lists), root/_examples (what models learn from), root/_rebuilt, root/_reports (`recs report` writes pages again)
 
     recs erase USER --root warehouse
     recs compact --root warehouse --keep-days 7       # a week later: until then older versions of the tables hold the rows
@@ -24,7 +24,7 @@ from recs.tables import Lake, TableError, lease
 
 # events go first: a run that dies on the way has left nothing from which the others could be made again
 TABLES = (EVENTS, USERS, BLOCKS, QUARANTINE, SESSIONS, SEQUENCES, RECOMMENDATIONS)
-FOLDERS = ("_staging", "_examples", "_rebuilt")
+FOLDERS = ("_staging", "_examples", "_rebuilt", "_reports")
 
 
 def run(lake: Lake, user: str) -> dict[str, int]:

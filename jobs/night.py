@@ -1,7 +1,7 @@
 """The whole night in one Spark session: raw log in, ranked lists per user published in a Delta table.
 
 reads   raw files named by --input, --items, --users (a generated log when the configuration has a `demo`)
-writes  every table under --root; ends with what became of the lists before (jobs/score_outcomes.py), and a summary
+writes  every table under --root; ends with what became of the lists before (jobs/score_outcomes.py), a page (jobs/report.py), a summary
 
     recs night                                                    # the embedded default
     recs night --config my.yaml --root /data/recs --input 'raw/2024-03-30/*.gz' --run-date 2024-03-31
@@ -23,7 +23,7 @@ from recs.clock import Night, parse_date, parse_instant, parse_zone
 from recs.config import Config, ConfigError
 from recs.etl.news import State
 from recs.generate import GenerateConfig, generate, make_config
-from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend, score_outcomes, text_vectors
+from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend, report, score_outcomes, text_vectors
 from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
 from recs.judge import champions
 from recs.report.night import summary
@@ -71,8 +71,10 @@ def _the_morning_after(lake: Lake, config: Config, steps: Steps) -> list[tuple[s
     """Lines and their style: what became of the lists of the days that are over.  It does not change how this night ends."""
     try:
         with lease(lake.root, "outcomes", wait_s=600):
-            if not score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps):
+            if not (counted := score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps)):
                 return []
+            with steps("reports") as counts:
+                counts.update(pages_again=len(report.renewed(lake.root, config, counted)))
             fell, newest = score_outcomes.told(lake, config)
     except Exception as e:      # whatever it is: tonight's lists stand, and the days are counted by the next run
         log.exception("outcomes")
@@ -133,20 +135,23 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> int:
         config, console = load(args.config), Console()
         steps, record = Steps(console), RunRecord("night", args.root, config)
-        facts: dict[str, Any] = {"decision": "failed"}
+        facts: dict[str, Any] = {"run_date": _night(config, args).run_date, "list_name": config.lists.name, "decision": "failed"}
         try:
             with lease(args.root, wait_s=args.wait):
                 with steps("start"):
                     lake = Lake(start("recs night", config.spark), args.root)
                 decision = run(lake, config, args, steps)
                 reigning = champions.why(lake)
-                facts = {"decision": decision.decision, "reason": decision.reason, "content_hash": decision.content.hash}
+                facts |= {"decision": decision.decision, "reason": decision.reason, "content_hash": decision.content.hash}
                 became = _the_morning_after(lake, config, steps)
         finally:
             for name, seconds in steps.seconds.items():
                 record.step(name, seconds, **steps.counts[name])
             record.write(**facts)
+        pages = report.written(args.root, config, [decision.run_date])     # after the record, which it tells
         summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
+        for page in pages:
+            console.print(f"report: {page}", highlight=False, soft_wrap=True)
         for line, style in became:
             console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
         console.print(reigning, highlight=False, soft_wrap=True)

@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
             attempt = nights.plan(lake, night, config.lists.name, config_hash=config.hash, code_version=code_version())
             derived = derive.bring(lake, config, attempt.night.as_of, attempt.max_batch, Steps())
             decision = run(lake.spark, lake, config, attempt, derived=derived, wait_s=args.wait)
-        record.write(attempt=attempt.number, decision=decision.decision, reason=decision.reason, content_hash=decision.content.hash)
+        which = {"run_date": night.run_date, "list_name": config.lists.name, "attempt": attempt.number}
+        record.write(**which, decision=decision.decision, reason=decision.reason, content_hash=decision.content.hash)
         print(decision.line, file=sys.stdout if decision.is_published else sys.stderr)
         return 0 if decision.is_published else HELD
 

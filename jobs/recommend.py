@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
                     model_hash=model.row["content_hash"], tables_path=tables.path, derived=derived, changed_only=args.changed_only,
                 )[1])
         record.step("recommend", steps.seconds["recommend"], **steps.counts["recommend"])
-        record.write(attempt=attempt.number, model_version=model.version, item_tables=tables.version)
+        which = {"run_date": night.run_date, "list_name": config.lists.name, "attempt": attempt.number}
+        record.write(**which, model_version=model.version, item_tables=tables.version)
 
     return run_job(body)
 

@@ -1,7 +1,7 @@
 """The morning after: hold the lists that were really served against what users then did, beside yesterday’s popularity.
 
 reads   nights, recommendations (as they were served), events, item_hours, items, users, blocks
-writes  metrics (run outcome-<list>-<date>), outcomes
+writes  metrics (run outcome-<list>-<date>), outcomes; the pages of these nights again (jobs/report.py)
 
     recs score-outcomes --root warehouse
     spark-submit jobs/score_outcomes.py --config my.yaml --root /data/recs --as-of 2024-04-01T00:00:00Z
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from recs.clock import from_micros, micros, parse_instant, parse_zone
 from recs.config import Config
+from recs.jobs import report
 from recs.jobs._cli import RunRecord, _typed, load, parser, run_job
 from recs.judge import drop, mornings, outcomes
 from recs.report.outcomes import line
@@ -82,6 +83,8 @@ def main(argv: list[str] | None = None) -> int:
             with steps("start"):
                 lake = Lake(start("recs score-outcomes", config.spark), args.root)
             counted = run(lake, config, args.as_of, args.days, steps)
+            with steps("reports") as counts:
+                counts.update(pages_again=len(report.renewed(args.root, config, counted)))
             fell, newest = told(lake, config)
         for name, seconds in steps.seconds.items():
             record.step(name, seconds, **steps.counts[name])

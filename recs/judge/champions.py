@@ -177,7 +177,11 @@ def repair(lake: Lake) -> None:
 def why(lake: Lake) -> str:
     """Who is champion and why, in one line; says so when nobody is."""
     repair(lake)
-    booked = decisions(lake)
+    return reigning_line(decisions(lake))
+
+
+def reigning_line(booked: list[Row]) -> str:
+    """The same of decisions that were read already, oldest first."""
     stack = reign(booked)
     if not stack:
         return "no champion yet"
