@@ -3,8 +3,9 @@
 From raw files to published lists, a submit per stage; `publish` audits. **Held** nights show as *skipped* from `publish` to `published`:
 yesterday's lists stay, the log of `publish` says why, and `recs release RUN_DATE --reason …` publishes after all.
 
-Last comes the morning after, held or not: `outcomes` holds the lists of the days that ended with this cut against what users did. It
-**fails** when the outcome fell (exit code 6; the log says what, by how much and where to look); the night itself is published by then.
+Then, held or not, `report` writes the night's page, an HTML file beside the tables, and comes the morning after: `outcomes` holds the
+lists of the days that ended with this cut against what users did. It **fails** when the outcome fell (exit code 6; the log says what, by
+how much and where to look); the night itself is published by then.
 
 A run is about one local day. Trigger it by hand with `run_date` to make any night again (a night that was published gives the same
 lists), or backfill a month: `airflow backfill create --dag-id recs_night --from-date 2024-03-01 --to-date 2024-03-31`. Every night of
@@ -15,7 +16,7 @@ from __future__ import annotations
 import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, CronDataIntervalTimetable, Param, chain
-from commands import AS_OF, NIGHT, WAIT_S, ZONE, default, submit
+from commands import AS_OF, NIGHT, WAIT_S, ZONE, command, default, submit
 from common import dag, params, task
 
 EVENTS_READY, NIGHT_PUBLISHED = Asset("recs://events"), Asset("recs://night")
@@ -39,6 +40,9 @@ with dag(
     recommend = task("recommend", submit("recommend", NIGHT, f"--wait {WAIT_S}", flags))
     publish = task("publish", submit("publish", NIGHT, f"--wait {WAIT_S}"))
     published = EmptyOperator(task_id="published", outlets=[NIGHT_PUBLISHED])
+    # a page that cannot be written keeps nobody from the lists: the line stands in the log
+    no_page = "echo 'recs: the page of this night was not written'"
+    report = task("report", f"{command('report', NIGHT)} || {no_page}", trigger_rule="none_failed")
     # a failure here is a message, not an accident: nothing is tried again; what could not be counted is counted by the next night
     outcomes = task("outcomes", submit("score_outcomes", AS_OF, f"--wait {WAIT_S}"), trigger_rule="none_failed", retries=0)
-    chain(ingest, *derived, recommend, publish, published, outcomes)
+    chain(ingest, *derived, recommend, publish, published, report, outcomes)

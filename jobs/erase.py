@@ -2,7 +2,7 @@
 
 reads   every table with a user
 writes  events, users, blocks, events_quarantine, sessions, sequences, recommendations (rows go)
-removes root/_staging (staged lists), root/_examples (what models learn from), root/_rebuilt, root/_reports (`recs report` writes pages again)
+removes root/_staging (staged lists), root/_examples (what models learn from), root/_rebuilt, root/_reports (pages of nights)
 
     recs erase USER --root warehouse
     recs compact --root warehouse --keep-days 7       # a week later: until then older versions of the tables hold the rows

@@ -1,7 +1,7 @@
 """Ask past nights again: how good would the lists of several models have been, by what followed?
 
 reads   events, users, items, item_vocabulary, item_hours, blocks, models; pinned versions, and no lease is taken
-writes  metrics (run, model, versus, name, slice), root/_runs/<run>/report.md with plots
+writes  metrics (run, model, versus, name, slice), root/_runs/<run>/report.md with plots, report.html
 
     recs evaluate --root warehouse --nights 7
     recs evaluate --models blend blend-20240324T2300-0a1b2c3d --refit nightly --nights 28
@@ -28,6 +28,7 @@ from recs.judge import champions
 from recs.judge.comparison import Figure, compare, coverage
 from recs.models import NAMES
 from recs.report import comparison
+from recs.report.page import evaluation
 from recs.report.progress import Steps
 from recs.schemas import METRICS
 from recs.session import start
@@ -81,6 +82,7 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, folder: Path, step
     record(lake, folder.name, figures)
     page = comparison.Page(f"{config.log.name}, {args.protocol}", figures, models, k, facts | {"run": folder.name})
     comparison.write(page, folder)
+    evaluation.write(page, folder)
     return page
 
 
@@ -107,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
             noted.step(name, seconds, **steps.counts[name])
         noted.write(run=folder.name, facts=page.facts)
         console.print(comparison.grid(page))
-        console.print(f"report: {folder / 'report.md'}   figures: metrics, run {folder.name}", highlight=False)
+        console.print(f"report: {folder / 'report.html'} (or report.md)   figures: metrics, run {folder.name}", highlight=False)
 
     return run_job(body)
 

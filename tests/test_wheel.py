@@ -15,7 +15,9 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 # folder in the repository -> where its files lie in the wheel
 ROOMS = {"recs": "recs", "schemas": "recs/schemas", "jobs": "recs/jobs", "configs": "recs/configs", "sql": "recs/sql"}
-SHIPPED = {"recs": ("*.py", "*.j2", "*.css"), "schemas": ("*.py",), "jobs": ("*.py",), "configs": ("*.py", "*.yaml"), "sql": ("*.py", "*.sql")}
+SHIPPED = {
+    "recs": ("*.py", "*.j2", "*.css"), "schemas": ("*.py",), "jobs": ("*.py",), "configs": ("*.py", "*.yaml"), "sql": ("*.py", "*.sql"),
+}
 
 
 def files_to_ship() -> set[str]:

@@ -24,6 +24,18 @@ MARKS = "osD^vPX"
 
 
 @dataclass(frozen=True)
+class Table:
+    """Figures in words, as every form of the report shows them; `counts`: lists behind each row, () where all rows have the same."""
+
+    title: str
+    first: str                      # what the rows are
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Page:
     """Figures of one run, ready to be shown; `models` in the order in which they are shown, `facts` what was asked (name -> text)."""
 
@@ -64,11 +76,16 @@ def write(page: Page, folder: Path) -> Path:
 
 def markdown(page: Page, plots: Sequence[str] = ()) -> str:
     """The page as Markdown."""
-    k, ranked = page.k, page.ranked
     head = [f"# {page.title}", "", *(f"- {name}: {text}" for name, text in page.facts.items()), ""]
+    first, *others = (_markdown(t) for t in tables(page))
+    return "\n".join([*head, first, *(f"![{name.split('.')[0]}]({name})\n" for name in plots), *others])
+
+
+def tables(page: Page) -> list[Table]:
+    """All tables of the report, the headline figures first."""
+    k, ranked = page.k, page.ranked
     quality = (f"ndcg@{k}", f"recall@{k}", f"hr@{k}", f"mrr@{k}", f"precision@{k}", f"f1@{k}", "accuracy@1")
     parts = [_table("Quality", "model", ranked, quality, lambda m, name: page.figure(m, name), interval_of={quality[0]})]
-    parts += [f"![{name.split('.')[0]}]({name})\n" for name in plots]
     for other in dict.fromkeys(f.versus for f in page.figures if f.versus):
         rows = [m for m in ranked if m != other]
         parts.append(_table(
@@ -79,10 +96,10 @@ def markdown(page: Page, plots: Sequence[str] = ()) -> str:
     parts.append(_table("What the lists are like", "model", ranked, like, lambda m, name: page.figure(m, name)))
     for prefix in (NIGHT.rstrip("="), *OTHERS):
         parts += _slices(page, prefix, quality[0])
-    return "\n".join([*head, *parts])
+    return parts
 
 
-def _slices(page: Page, prefix: str, name: str) -> list[str]:
+def _slices(page: Page, prefix: str, name: str) -> list[Table]:
     """NDCG of every model in the slices of one kind."""
     found = {f.slice: f.n for f in page.figures if f.slice.startswith(f"{prefix}=") and f.name == name}
     if not found:
@@ -100,17 +117,26 @@ def _in_order(part: str) -> tuple[float, str]:
     return (float(digits) if digits.isdigit() else -1.0, value)
 
 
-def _table(title, first, rows, columns, of, *, signed=False, interval_of=frozenset(), counts=None) -> str:
-    """A Markdown table; columns in which no row has a figure are left out."""
+def _table(title, first, rows, columns, of, *, signed=False, interval_of=frozenset(), counts=None) -> Table:
+    """Columns in which no row has a figure are left out."""
     cells = {(r, c): of(r, c) for r in rows for c in columns}
     shown = [c for c in columns if any(cells[r, c] is not None for r in rows)]
-    lines = [f"## {title}", "", f"| {first} | {'lists | ' if counts else ''}{' | '.join(shown)} |"]
-    lines.append("|---|" + "---:|" * (len(shown) + bool(counts)))
-    for r in rows:
-        label = r.split("=", 1)[1] if counts else r
-        texts = [_text(cells[r, c], signed, signed or c in interval_of) for c in shown]
-        lines.append(f"| {label} | {f'{counts[r]:,} | ' if counts else ''}{' | '.join(texts)} |")
-    return "\n".join([*lines, ""])
+    return Table(
+        title, first, tuple(shown), tuple(r.split("=", 1)[1] if counts else r for r in rows),
+        tuple(tuple(_text(cells[r, c], signed, signed or c in interval_of) for c in shown) for r in rows),
+        tuple(counts[r] for r in rows) if counts else (),
+    )
+
+
+def _markdown(table: Table) -> str:
+    """A table of a Markdown page, its heading above it."""
+    head, texts = [table.first, *table.columns], [[label, *cells] for label, cells in zip(table.labels, table.cells, strict=True)]
+    if table.counts:
+        head.insert(1, "lists")
+        for row, n in zip(texts, table.counts, strict=True):
+            row.insert(1, f"{n:,}")
+    lines = [f"| {' | '.join(row)} |" for row in (head, *texts)]
+    return "\n".join([f"## {table.title}", "", lines[0], "|---|" + "---:|" * (len(head) - 1), *lines[1:], ""])
 
 
 def _text(f: Figure | None, signed: bool, interval: bool) -> str:

@@ -182,7 +182,8 @@ def _drawn(plane: Plane, s: Series, labels: Sequence[str], say: Callable[[float]
         if ends and not s.band:
             lo, hi = (plane.y(e) for e in ends)
             said += f" [{say(ends[0])}, {say(ends[1])}]"
-            parts.append(f'<path class="whisker s{s.colour}" d="M{x:.1f} {lo:.1f}V{hi:.1f}M{x - 3:.1f} {lo:.1f}h6M{x - 3:.1f} {hi:.1f}h6"/>')
+            shape = f"M{x:.1f} {lo:.1f}V{hi:.1f}M{x - 3:.1f} {lo:.1f}h6M{x - 3:.1f} {hi:.1f}h6"
+            parts.append(f'<path class="whisker s{s.colour}" d="{shape}"/>')
         kind = "hollow" if n in s.hollow else "dot"
         parts.append(f'<circle class="{kind} s{s.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.6"><title>{escape(said)}</title></circle>')
     return parts
@@ -222,7 +223,8 @@ def whiskers(title: str, dots: Sequence[Dot], *, width: float = 520, say: Callab
             parts.append(text(left - 10, y + 4, d.label, "end", "strong"))
         if d.low is not None and d.high is not None:
             a, b = x(d.low), x(d.high)
-            parts.append(f'<path class="whisker s{d.colour}" d="M{a:.1f} {y}H{b:.1f}M{a:.1f} {y - 4}v8M{b:.1f} {y - 4}v8"/>')
+            ends = f"M{a:.1f} {y}H{b:.1f}M{a:.1f} {y - 4}v8M{b:.1f} {y - 4}v8"
+            parts.append(f'<path class="whisker s{d.colour}" d="{ends}"/>')
         parts.append(f'<circle class="dot s{d.colour}" cx="{x(d.value):.1f}" cy="{y}" r="4.2"/>')
         parts.append(text(width - right + 10, y + 4, f"{say(d.value)} {d.note}".strip(), "start"))
     return svg(width, high_enough, title, parts)

@@ -64,7 +64,9 @@ def _draw(parts: list[str], stream: Stream, column: int, top: float, scale: floa
         y += part.n * scale
         at += _need(part, scale) + GAP
     said = f"{stream.label}: {stream.n:,}"
-    parts.append(f'<rect class="fill s{stream.colour}" x="{x:.1f}" y="{top:.1f}" width="10" height="{thick:.1f}" rx="1.5"><title>{escape(said)}</title></rect>')
+    parts.append(
+        f'<rect class="fill s{stream.colour}" x="{x:.1f}" y="{top:.1f}" width="10" height="{thick:.1f}" rx="1.5">'
+        f'<title>{escape(said)}</title></rect>')
     middle = top + max(min(thick, 40.0) / 2, 12.0)
     parts.append(text(x + 17, middle - 2, f"{stream.n:,}", "start", "strong halo"))
     parts.append(text(x + 17, middle + 12, stream.label, "start", "halo"))

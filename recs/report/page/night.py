@@ -87,14 +87,14 @@ def rendered(con: duckdb.DuckDBPyConnection, root: str | Path, night: Night, zon
         slices=_by_kind(came.slices), stages=_stages(records(root, night)), model=model_of(con, night.last["model_version"]),
         reigns=reigns, why=why, read=read, flow=pictures.rows_flow(read), lists=lists, spread=lists.spread.get(night.standing),
         of_lists=pictures.of_lists(lists, known), places=pictures.places_flow(lists, night), drift=drift,
-        drifting=pictures.drifting(drift, night), lorenz=pictures.lorenz, people=people_of(con, night, phrases, zone), strip=strip, clock=clock,
-        checks=_checks(night), made_at=datetime.now(UTC),
+        drifting=pictures.drifting(drift, night), lorenz=pictures.lorenz, people=people_of(con, night, phrases, zone), strip=strip,
+        clock=clock, checks=_checks(night), made_at=datetime.now(UTC),
     )
 
 
 def _checks(night: Night) -> list[Row]:
     """The audit, what failed first."""
-    named = [{"name": name.replace("_", " "), **{"value": None, "limit": None}, **c} for name, c in night.audit.items()]
+    named = [{"name": name.replace("_", " "), "value": None, "limit": None, **c} for name, c in night.audit.items()]
     return sorted(named, key=lambda c: c["ok"])
 
 

@@ -28,7 +28,8 @@ def trend(came: Became) -> Markup | None:
 
     series = [
         Series("mean of seven days", column("trend"), colour=1, dots=False),
-        Series("its 95 % band", column("trend"), [_floor(v) for v in column("trend_low")], column("trend_high"), band=True, line=False, dots=False),
+        Series("its 95 % band", column("trend"), [_floor(v) for v in column("trend_low")], column("trend_high"), line=False, dots=False,
+               band=True),
         Series("yesterday’s popularity", column("popularity"), colour=2),
         Series("lists as served", column("value"), column("low"), column("high"), line=False,
                hollow={n for n, d in enumerate(days) if not d["is_whole"]}),
@@ -98,13 +99,14 @@ def of_lists(lists: Lists, known: Sequence[Row]) -> Charts:
     def per_night(value) -> list[float | None]:
         return [value(made[d]) if d in made and made[d]["places"] else None for d in days]
 
+    filled = per_night(lambda r: r["not_model"] / r["places"])
     reasons = [(code.replace("_", " "), n % 7 + 1, lists.reason_shares(code, days)) for n, code in enumerate(lists.reasons())]
     return {
         "lists": small("users with a list of their own", [Series("lists", per_night(lambda r: float(r["n_user_lists"])))], _count),
         "coverage": small("share of the catalogue in somebody’s list", [Series("coverage", of(lambda s: s.items / s.catalogue))]),
         "top": small("share of all places taken by the ten most listed items", [Series("top ten", of(lambda s: s.held_by_top(10)))]),
         "gini": small("unevenness of places over the catalogue (Gini)", [Series("Gini", of(lambda s: s.gini))], figure3),
-        "fallback": small("share of places filled without the model", [Series("fallback", per_night(lambda r: r["not_model"] / r["places"]), colour=2)]),
+        "fallback": small("share of places filled without the model", [Series("fallback", filled, colour=2)]),
         "overlap": small("share of a user’s items kept from the night before", [Series("kept", [overlap.get(d) for d in days], colour=3)]),
         "reasons": stacked("why items stand in users’ lists", labels, reasons, width=1040, height=200, **grey),
     }
