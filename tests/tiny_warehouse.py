@@ -150,20 +150,25 @@ def write(lake: Lake) -> None:
 
 def write_without_spark(root: Path) -> None:
     """The same rows by deltalake, for tests that need no JVM."""
-    import duckdb
-    from deltalake import write_deltalake
-
-    con = duckdb.connect()
-    con.execute("SET TimeZone = 'UTC'")
     for table, rows in [(RECOMMENDATIONS, [list_row(r) for r in LISTS]), *facts()]:
-        con.execute(f"CREATE TABLE t ({', '.join(f'{c.name} {duckdb_type(c.type)}' for c in table.columns)})")
-        con.executemany(f"INSERT INTO t VALUES ({', '.join('?' for _ in table.columns)})", filled(table, rows))
-        write_deltalake(root / table.name, con.sql("FROM t").to_arrow_table(), partition_by=list(table.partitions) or None)
-        con.execute("DROP TABLE t")
+        append_without_spark(root, table, rows)
     raw = root / "_demo_log" / "events" / "arrival=2024-03-01"      # where the raw log of the embedded default lies
     raw.mkdir(parents=True)
     lines = [json.dumps({"visitor": u, "item": i, "at": int(t.timestamp() * 1000), "action": kind}) for u, i, t, kind, _ in EVENT_ROWS]
     (raw / "part-00000.json").write_text("\n".join([*lines, REFUSED[0]]) + "\n")
+
+
+def append_without_spark(root: Path, table: Table, rows: Iterable[dict]) -> None:
+    """Further rows of a table, which need not be there yet."""
+    import duckdb
+    from deltalake import write_deltalake
+
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(f"CREATE TABLE t ({', '.join(f'{c.name} {duckdb_type(c.type)}' for c in table.columns)})")
+        con.executemany(f"INSERT INTO t VALUES ({', '.join('?' for _ in table.columns)})", filled(table, rows))
+        arrow = con.sql("FROM t").to_arrow_table()
+    write_deltalake(root / table.name, arrow, partition_by=list(table.partitions) or None, mode="append")
 
 
 def facts() -> list[tuple[Table, list[dict]]]:

@@ -1,12 +1,15 @@
 """The page of a comparison: what it shows, in which order, and that plots of any size come out."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from page_text import Text
 
 from recs.judge.comparison import Figure
-from recs.report.comparison import Page, grid, markdown, write
+from recs.report.comparison import Page, grid, markdown, tables, write
+from recs.report.page import evaluation
 
 
 def figure(model: str, name: str, value: float, part: str = "", versus: str = "", p: float | None = None, n: int = 120) -> Figure:
@@ -71,3 +74,29 @@ def test_a_figure_is_found_by_its_whole_key():
     assert p.figure("blend", "ndcg@10").value == pytest.approx(0.3)
     assert p.figure("blend", "ndcg@10", versus="popularity").value == pytest.approx(0.2)
     assert p.figure("blend", "ndcg@10", "history=7") is None
+
+
+# ---- the same as HTML
+
+def test_an_evaluation_shows_what_its_markdown_shows(tmp_path: Path):
+    asked = page()
+    text = evaluation.write(asked, tmp_path).read_text(encoding="utf-8")
+    said = Text(text)
+    words = " ".join(" ".join(said.sections.values()).split())
+    assert "blend leads" in words and "NDCG@10, mean over 120 lists" in words and "0.300" in words and "0.280 to 0.330" in words
+    for table in tables(asked):
+        assert table.title in words
+        for label, cells in zip(table.labels, table.cells, strict=True):
+            assert all(cell in words for cell in (label, *cells))
+    assert "+0.200 p 0.002" in words and "blend, 95 %" not in words
+    assert not {"script", "img"} & said.tags and not re.search(r"https?://|url\(|@import", text)
+    assert text.count("<svg") == 4      # two figures by model, the nights, one set of differences
+
+
+def test_an_evaluation_of_nothing_says_so(tmp_path: Path):
+    empty = Page("log, nightly", [], ["blend"], 10, {})
+    assert "Nothing to judge" in evaluation.write(empty, tmp_path).read_text()
+    figures = [figure("blend", "ndcg@10", 0.1), Figure("blend", "", "recall@10", "", 0.2, None, None, None, 9)]
+    one = Page("<log>", figures, ["blend"], 10, {"a": "<b>"})
+    text = evaluation.write(one, tmp_path).read_text()
+    assert "&lt;log&gt;" in text and "<b>&lt;b&gt;" not in text and "&lt;b&gt;" in text

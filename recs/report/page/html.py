@@ -26,11 +26,11 @@ def plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def interval(value: float | None, low: float | None = None, high: float | None = None, signed: bool = False) -> str:
+def interval(value: float | None, low: float | None = None, high: float | None = None, signed: bool = False, digits: int = 4) -> str:
     """`0.2431 [0.2310, 0.2552]`; the sign is said of differences."""
     if value is None:
         return ""
-    form = "+.4f" if signed else ".4f"
+    form = f"{'+' if signed else ''}.{digits}f"
     return f"{value:{form}}" + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
 
 
