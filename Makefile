@@ -47,6 +47,9 @@ test-airflow: .venv-airflow/ready   ## the DAGs in Airflow's own environment (WH
 test-analyst: .venv-analyst/ready   ## views, words, pictures and notebooks in the analysts' own environment, without a JVM
 	.venv-analyst/bin/python -m pytest tests/report/test_analyst.py
 
+browser:         ## Debian's chromium, in which the tests look at the pages (root, or sudo)
+	@command -v chromium >/dev/null || { $(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq && $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y -qq --no-install-recommends chromium; }
+
 # mermaid and the search's worker come from npm, checked by hash; with them the site needs no network
 .venv-docs/ready: docs/requirements.lock docs/npm.sha256 .venv/ready
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm"; exit 1; }
@@ -70,4 +73,4 @@ lock:            ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra spark --extra train --extra trees --extra lm --extra dev -c constraints.txt --output-file requirements.lock pyproject.toml
 	.venv/bin/uv pip compile --quiet --no-emit-index-url --no-annotate --extra analyst --output-file requirements-analyst.txt pyproject.toml
 
-.PHONY: help setup nightly test test-slow airflow test-airflow test-analyst docs package lint lock
+.PHONY: help setup nightly test test-slow airflow test-airflow test-analyst browser docs package lint lock

@@ -101,7 +101,8 @@ def test_the_audit_is_there_with_what_failed_first(root: Path, tmp_path: Path, l
     audit = {"rows": {"ok": True, "value": 7, "limit": 1}, "overlap": {"ok": False, "value": 0.0123456, "limit": 0.02}}
     append_without_spark(again, NIGHTS, [{
         "run_date": date(2024, 3, 5), "list_name": "main", "decision": "held", "decided_by": "audit",
-        "reason": "overlap 0.01235 (limit 0.02)", "audit": json.dumps(audit), "decided_at": at("2024-03-05 02:00"), "as_of": at("2024-03-05"), "serve_at": at("2024-03-05 07:00"),
+        "reason": "overlap 0.01235 (limit 0.02)", "audit": json.dumps(audit), "decided_at": at("2024-03-05 02:00"),
+        "as_of": at("2024-03-05"), "serve_at": at("2024-03-05 07:00"),
     }])
     said = page(again, date(2024, 3, 5))
     told = said.of("audit")

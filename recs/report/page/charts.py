@@ -203,8 +203,9 @@ class Dot:
 
 def whiskers(title: str, dots: Sequence[Dot], *, width: float = 520, say: Callable[[float], str] = figure3, named: bool = True) -> Markup:
     """One row per value, its interval as a line; 0 is always on the axis."""
-    left = 12 + (7.2 * max((len(d.label) for d in dots), default=0) if named else 0)
-    right, high_enough = 76, 26 + 24 * len(dots)
+    said = [f"{say(d.value)} {d.note}".strip() for d in dots]
+    left, right = (16 + 8.4 * max(map(len, words), default=0) for words in ([_cut(d.label) for d in dots if named], said))
+    high_enough = 26 + 24 * len(dots)
     known = [v for d in dots for v in (d.value, d.low, d.high) if v is not None]
     low, high = min(known + [0.0]), max(known + [0.0])
     reach = (high - low) or 1.0
@@ -220,14 +221,19 @@ def whiskers(title: str, dots: Sequence[Dot], *, width: float = 520, say: Callab
     for n, d in enumerate(dots):
         y = 17 + 24 * n
         if named:
-            parts.append(text(left - 10, y + 4, d.label, "end", "strong"))
+            parts.append(text(left - 10, y + 4, _cut(d.label), "end", "strong"))
         if d.low is not None and d.high is not None:
             a, b = x(d.low), x(d.high)
             ends = f"M{a:.1f} {y}H{b:.1f}M{a:.1f} {y - 4}v8M{b:.1f} {y - 4}v8"
             parts.append(f'<path class="whisker s{d.colour}" d="{ends}"/>')
         parts.append(f'<circle class="dot s{d.colour}" cx="{x(d.value):.1f}" cy="{y}" r="4.2"/>')
-        parts.append(text(width - right + 10, y + 4, f"{say(d.value)} {d.note}".strip(), "start"))
+        parts.append(text(width - right + 10, y + 4, said[n], "start"))
     return svg(width, high_enough, title, parts)
+
+
+def _cut(label: str, longest: int = 32) -> str:
+    """A label that leaves room for its picture."""
+    return label if len(label) <= longest else label[: longest - 1] + "…"
 
 
 def stacked(title: str, labels: Sequence[str], layers: Sequence[tuple[str, int, Sequence[Number]]], *, width: float = 520,
