@@ -104,13 +104,13 @@ def _slices(page: Page, prefix: str, name: str) -> list[Table]:
     found = {f.slice: f.n for f in page.figures if f.slice.startswith(f"{prefix}=") and f.name == name}
     if not found:
         return []
-    rows = sorted(found, key=_in_order)
+    rows = sorted(found, key=in_order)
     title = {"truth": "Every item that came true, also those no list could hold"}.get(prefix, f"{name} by {prefix}")
     every = page.ranked
     return [_table(title, prefix, rows, every, lambda part, m: page.figure(m, name, part), counts=found, interval_of=set(every))]
 
 
-def _in_order(part: str) -> tuple[float, str]:
+def in_order(part: str) -> tuple[float, str]:
     """Bands by where they begin, other slices by name."""
     value = part.split("=", 1)[1]
     digits = value.split("-")[0].rstrip("d+").rstrip("+")

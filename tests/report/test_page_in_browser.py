@@ -30,7 +30,15 @@ addEventListener("load", () => {
     box.left >= own.left - 1 && box.right <= own.right + 1 && box.top >= own.top - 1 && box.bottom <= own.bottom + 1;
   for (const svg of document.querySelectorAll("svg")) {
     const own = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")];
-    for (const t of texts) if (!inside(t.getBoundingClientRect(), own)) out.push(svg.getAttribute("aria-label") + ": " + t.textContent);
+    const boxes = texts.map(t => t.getBoundingClientRect()), name = svg.getAttribute("aria-label");
+    texts.forEach((t, n) => {
+      if (!inside(boxes[n], own)) out.push(name + ": " + t.textContent);
+      for (let m = 0; m < n; m++) {
+        const a = boxes[n], b = boxes[m];
+        if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
+          out.push(name + ": " + texts[m].textContent + " under " + t.textContent);
+      }
+    });
   }
   const unnamed = [...document.querySelectorAll("svg")].filter(s => !s.getAttribute("aria-label")).length;
   document.documentElement.dataset.look = JSON.stringify({

@@ -201,10 +201,10 @@ class Dot:
     colour: int = 1
 
 
-def whiskers(title: str, dots: Sequence[Dot], *, width: float = 520, say: Callable[[float], str] = figure3, named: bool = True) -> Markup:
+def whiskers(title: str, dots: Sequence[Dot], *, width: float = 740, say: Callable[[float], str] = figure3) -> Markup:
     """One row per value, its interval as a line; 0 is always on the axis."""
     said = [f"{say(d.value)} {d.note}".strip() for d in dots]
-    left, right = (16 + 8.4 * max(map(len, words), default=0) for words in ([_cut(d.label) for d in dots if named], said))
+    left, right = (16 + 8.4 * max(map(len, words), default=0) for words in ([_cut(d.label) for d in dots], said))
     high_enough = 26 + 24 * len(dots)
     known = [v for d in dots for v in (d.value, d.low, d.high) if v is not None]
     low, high = min(known + [0.0]), max(known + [0.0])
@@ -214,14 +214,13 @@ def whiskers(title: str, dots: Sequence[Dot], *, width: float = 520, say: Callab
         return left + (value - low) / reach * (width - left - right)
 
     parts = []
-    for value in ticks(low, high):
+    for value in ticks(low, high, max(1, min(5, int((width - left - right) / 90)))):
         kind = "axis" if value == 0 else "grid"
         parts.append(f'<line class="{kind}" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="4" y2="{high_enough - 20}"/>')
         parts.append(text(x(value), high_enough - 6, say(value)))
     for n, d in enumerate(dots):
         y = 17 + 24 * n
-        if named:
-            parts.append(text(left - 10, y + 4, _cut(d.label), "end", "strong"))
+        parts.append(text(left - 10, y + 4, _cut(d.label), "end", "strong"))
         if d.low is not None and d.high is not None:
             a, b = x(d.low), x(d.high)
             ends = f"M{a:.1f} {y}H{b:.1f}M{a:.1f} {y - 4}v8M{b:.1f} {y - 4}v8"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from recs.tables import TableError
 
+from ..comparison import in_order
 from ..phrases import phrases_of
 from ..progress import figures
 from ..show import Row
@@ -99,10 +100,12 @@ def _checks(night: Night) -> list[Row]:
 
 
 def _by_kind(slices: Sequence[Row]) -> dict[str, list[Row]]:
-    """Slices by what they cut by, in the order in which they came."""
+    """Slices by what they cut by: histories and ages by length, others with the most lists first."""
     out: dict[str, list[Row]] = {}
     for s in slices:
         out.setdefault(s["kind"], []).append(s)
+    for kind in {"history", "age"} & set(out):
+        out[kind].sort(key=lambda s: in_order(f"{kind}={s['part']}"))
     return out
 
 
