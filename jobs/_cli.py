@@ -23,6 +23,7 @@ import recs
 from recs.clock import ClockError, parse_date, parse_instant
 from recs.config import Config, ConfigError, load
 from recs.evidence.item_tables import ArtifactError
+from recs.jobs import _pages
 from recs.schemas import ContractError
 from recs.session import SessionError, start
 from recs.tables import Lake, LeaseError, TableError
@@ -97,8 +98,10 @@ def decide_by_hand(doc: str, name: str, decide: Callable[..., Any], argv: list[s
     args = p.parse_args(argv)
 
     def body() -> None:
-        lake = Lake(start(f"recs {name}", load(args.config).spark), args.root)
+        config = load(args.config)
+        lake = Lake(start(f"recs {name}", config.spark), args.root)
         print(decide(lake, args.run_date, args.list_name, args.reason, getpass.getuser(), args.wait).line)
+        _pages.renewed(args.root, args.list_name, config.clock.zone, [args.run_date])
 
     return run_job(body)
 

@@ -23,7 +23,7 @@ from recs.clock import Night, parse_date, parse_instant, parse_zone
 from recs.config import Config, ConfigError
 from recs.etl.news import State
 from recs.generate import GenerateConfig, generate, make_config
-from recs.jobs import _champion, derive, ingest, item_tables, publish, recommend, report, score_outcomes, text_vectors
+from recs.jobs import _champion, _pages, derive, ingest, item_tables, publish, recommend, score_outcomes, text_vectors
 from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
 from recs.judge import champions
 from recs.report.night import summary
@@ -74,7 +74,7 @@ def _the_morning_after(lake: Lake, config: Config, steps: Steps) -> list[tuple[s
             if not (counted := score_outcomes.run(lake, config, None, score_outcomes.DAYS, steps)):
                 return []
             with steps("reports") as counts:
-                counts.update(pages_again=len(report.renewed(lake.root, config, counted)))
+                counts.update(pages_again=len(_pages.renewed(lake.root, config.lists.name, config.clock.zone, counted)))
             fell, newest = score_outcomes.told(lake, config)
     except Exception as e:      # whatever it is: tonight's lists stand, and the days are counted by the next run
         log.exception("outcomes")
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
             for name, seconds in steps.seconds.items():
                 record.step(name, seconds, **steps.counts[name])
             record.write(**facts)
-        pages = report.written(args.root, config, [decision.run_date])     # after the record, which it tells
+        pages = _pages.written(args.root, decision.list_name, config.clock.zone, [decision.run_date])     # after the record, which it tells
         summary(console, args.root, decision.run_date, decision.list_name, decision.audit, decision.is_published)
         for page in pages:
             console.print(f"report: {page}", highlight=False, soft_wrap=True)

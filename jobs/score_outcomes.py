@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from recs.clock import from_micros, micros, parse_instant, parse_zone
 from recs.config import Config
-from recs.jobs import report
+from recs.jobs import _pages
 from recs.jobs._cli import RunRecord, _typed, load, parser, run_job
 from recs.judge import drop, mornings, outcomes
 from recs.report.outcomes import line
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
                 lake = Lake(start("recs score-outcomes", config.spark), args.root)
             counted = run(lake, config, args.as_of, args.days, steps)
             with steps("reports") as counts:
-                counts.update(pages_again=len(report.renewed(args.root, config, counted)))
+                counts.update(pages_again=len(_pages.renewed(args.root, config.lists.name, config.clock.zone, counted)))
             fell, newest = told(lake, config)
         for name, seconds in steps.seconds.items():
             record.step(name, seconds, **steps.counts[name])

@@ -26,7 +26,8 @@ def kept(lake: Lake) -> Lake:
     segment[1], segment[2] = "mail", "segment"
     row = tiny_warehouse.frame(lake, RECOMMENDATIONS, [tiny_warehouse.list_row(tuple(segment))])
     lake.append(row, RECOMMENDATIONS, {"run_date": str(date(2024, 3, 1))})
-    (Path(lake.root) / "_staging" / "night").mkdir(parents=True)
+    for folder in ("_staging", "_reports"):
+        (Path(lake.root) / folder / "night").mkdir(parents=True)
     return lake
 
 
@@ -48,7 +49,7 @@ def test_a_user_is_gone_and_the_others_stay(kept: Lake):
     assert {r.raw.split(";")[0] for r in kept.read(QUARANTINE).collect()} == {"bob", "hannah", "ann-2"}
     left = kept.read(RECOMMENDATIONS)
     assert left.where("user_id = 'bob'").count() == bob and left.where("user_id = 'ann'").select("audience").collect() == [("segment",)]
-    assert not (Path(kept.root) / "_staging").exists()
+    assert not any((Path(kept.root) / folder).exists() for folder in ("_staging", "_reports"))
     assert kept.note(SEQUENCES) == {"as_of_us": 7}      # the next night goes on from there
     for log in set(Path(kept.root).rglob("_delta_log/*.json")) - logs_before:
         conditions = [line for line in log.read_text().splitlines() if '"commitInfo"' in line]

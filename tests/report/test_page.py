@@ -14,8 +14,7 @@ import tiny_warehouse
 from page_text import Text
 from tiny_warehouse import FIRST, HELD, LAST, append_without_spark, at
 
-from recs.config import load
-from recs.jobs import report
+from recs.jobs import _pages, report
 from recs.report.page import night
 from recs.report.show import ShowError
 from recs.schemas import BATCHES, ITEM_HOURS, ITEMS, MODELS, NIGHTS, PROMOTIONS, RECOMMENDATIONS
@@ -227,9 +226,9 @@ def test_pages_have_their_place_and_are_found_again(root: Path, tmp_path: Path):
     assert night.pages(again, "main") == [FIRST, LAST] and night.pages(again, "mail") == [FIRST] and night.pages(root, "main") == []
     assert not list((again / "_reports").glob(".*"))        # no half a page is left
     old = {p: p.stat().st_mtime_ns for p in written}
-    config = load("tiny")
-    assert report.renewed(str(again), config, [FIRST - timedelta(days=1), FIRST]) == written[:2]      # its own day, and the newest page
-    assert report.renewed(str(again), config, []) == []
+    changed = _pages.renewed(str(again), "main", "UTC", [FIRST - timedelta(days=1), FIRST])
+    assert changed == written[:2]       # its own day, and the newest page
+    assert _pages.renewed(str(again), "main", "UTC", []) == []
     assert all((p.stat().st_mtime_ns > t) is (p in written[:2]) for p, t in old.items())
 
 
@@ -239,9 +238,9 @@ def test_a_page_that_fails_is_a_warning_without_ids(root: Path, monkeypatch: pyt
 
     monkeypatch.setattr(night, "write", broken)
     with caplog.at_level(logging.WARNING):
-        assert report.written(str(root), load("tiny"), [LAST]) == []
+        assert _pages.written(str(root), "main", "UTC", [LAST]) == []
     assert "no page of night 2024-03-03 (RuntimeError)" in caplog.text and "ann" not in caplog.text
-    assert report.written("s3://bucket/recs", load("tiny"), [LAST]) == []
+    assert _pages.written("s3://bucket/recs", "main", "UTC", [LAST]) == []
 
 
 def test_the_command_writes_where_it_is_told(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
