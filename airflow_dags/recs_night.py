@@ -41,8 +41,8 @@ with dag(
     publish = task("publish", submit("publish", NIGHT, f"--wait {WAIT_S}"))
     published = EmptyOperator(task_id="published", outlets=[NIGHT_PUBLISHED])
     # a page that cannot be written keeps nobody from the lists: the line stands in the log
-    no_page = "echo 'recs: the page of this night was not written'"
-    report = task("report", f"{command('report', NIGHT)} || {no_page}", trigger_rule="none_failed")
+    no_page = " || echo 'recs: the page of this night was not written'"
+    report = task("report", command("report", NIGHT) + no_page, trigger_rule="none_failed")
     # a failure here is a message, not an accident: nothing is tried again; what could not be counted is counted by the next night
     outcomes = task("outcomes", submit("score_outcomes", AS_OF, f"--wait {WAIT_S}"), trigger_rule="none_failed", retries=0)
     chain(ingest, *derived, recommend, publish, published, report, outcomes)

@@ -140,4 +140,4 @@ def test_a_whole_night_by_airflows_own_runner(tmp_path: Path):
     assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-2000:]
     nights = subprocess.run(
         [python, "-m", "recs.jobs.cli", "nights", "--root", tmp_path / "lake"], capture_output=True, text=True, check=True).stdout
-    assert "published" in nights
+    assert "published" in nights and list((tmp_path / "lake" / "_reports").glob("main-*.html"))
