@@ -170,6 +170,14 @@ def test_after_a_hold_the_lists_that_stay_are_shown(root: Path):
     assert "Tea pot" in said.of("people") and "Sencha" not in said.of("people")
 
 
+def test_a_page_of_an_old_night_knows_nothing_later(root: Path):
+    said = page(root, FIRST)
+    assert "cat · 0 events" in said.of("people") and "did nothing before the cut" in said.of("people")     # she came two days later
+    assert "no two stretches of events" not in said.of("drift") and "last seven days before the cut (8)" in said.of("drift")
+    assert "Sencha" not in "".join(said.sections.values()) and "released" not in said.of("ran")
+    assert "2024-03-03" not in said.of("lists") and "mean of seven days" in said.of("outcome") and "3 Mar" not in said.of("outcome")
+
+
 def test_a_night_that_was_killed_and_one_before_any_list(root: Path, tmp_path: Path):
     newest = night.write(root, "main", out=tmp_path / "newest.html").read_text()
     assert "Begun and not decided" in newest and "Monday 4 March 2024" in newest

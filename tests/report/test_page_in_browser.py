@@ -90,6 +90,11 @@ def test_on_a_laptop_nothing_sticks_out_and_nothing_is_fetched(pages: dict[str, 
     assert seen["charts"] == charts
 
 
+def test_a_narrow_window_needs_no_scrolling_sideways(pages: dict[str, Path]):
+    for page in pages.values():
+        assert look(page, "--window-size=500,900")["wide"] <= 0
+
+
 def test_dark_is_dark(pages: dict[str, Path]):
     def light(colour: str) -> float:
         return sum(map(int, re.findall(r"\d+", colour)[:3])) / 765
