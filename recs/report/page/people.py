@@ -1,6 +1,6 @@
 """Ten users to look at: what they did lately, the list they have, and why each item stands there.
 
-Users with short and long histories take turns, picked by a hash of the id so that the same ones show up night after night; the last
+Users with short and long histories take turns, picked by a hash of the id so that mostly the same ones show up night after night; the last
 place is kept for somebody without a list of their own.
 """
 from __future__ import annotations
