@@ -124,14 +124,19 @@ def past_nights(lake: Lake, config: Config, state: State, n: int, every: timedel
 
 def inputs_at(lake: Lake, config: Config, night: Night, max_batch: int, item_hours: DataFrame) -> Inputs:
     """What the night would have read: histories rebuilt from the events before its cut, item hours before it, blocks made before it."""
-    from pyspark.sql import functions as F
-
     state = State(night.as_of_us, max_batch)
     users = known_users(lake.read(USERS), state)
     histories = sequences(visible(lake.read(EVENTS), state), users, night.as_of, rule_of(config))
+    return inputs_of(lake, config, night, max_batch, item_hours, histories.persist())
+
+
+def inputs_of(lake: Lake, config: Config, night: Night, max_batch: int, item_hours: DataFrame, histories: DataFrame) -> Inputs:
+    """The same with the night's histories at hand."""
+    from pyspark.sql import functions as F
+
     hours = item_hours.where(F.col("hour") < F.timestamp_micros(F.lit(night.as_of_us)))
     attempt = nights.Attempt(night, config.lists.name, 0, max_batch, night.as_of_us, config.hash, code_version())
-    return Inputs(lake, Past({SEQUENCES.name: histories.persist(), ITEM_HOURS.name: hours}), config, attempt)
+    return Inputs(lake, Past({SEQUENCES.name: histories, ITEM_HOURS.name: hours}), config, attempt)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What every job shares: the flags for where and when, errors as one line with an exit code, the run record.
 
 Exit codes: 0 done, 1 a bug or a broken machine (with traceback), 2 bad input or configuration, 3 the night was held, 4 somebody
-else holds the lease, 5 the newest lists are too old (recs fresh), 6 the outcome fell (recs score-outcomes).
+else holds the lease, 5 the newest lists are too old (recs fresh), 6 the outcome fell (recs score-outcomes), 7 a model failed (recs
+compare).
 """
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from recs.schemas import ContractError
 from recs.session import SessionError, start
 from recs.tables import Lake, LeaseError, TableError
 
-BAD_INPUT, HELD, LEASED = 2, 3, 4
+BAD_INPUT, HELD, LEASED, FAILED = 2, 3, 4, 7
 USER_ERRORS = (ConfigError, ClockError, ContractError, SessionError, TableError, ArtifactError, FileNotFoundError)
 
 
@@ -143,4 +144,4 @@ class RunRecord:
         path.write_text(json.dumps(self.body, indent=1, sort_keys=True, default=str))
 
 
-__all__ = ["BAD_INPUT", "HELD", "LEASED", "RunRecord", "code_version", "load", "parser", "run_job"]
+__all__ = ["BAD_INPUT", "FAILED", "HELD", "LEASED", "RunRecord", "code_version", "load", "parser", "run_job"]

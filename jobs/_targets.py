@@ -31,11 +31,12 @@ from recs.evidence.histories import SEQUENCE_COLUMNS
 from recs.evidence.item_tables import ItemTables
 from recs.jobs._again import Contestant, Replayed
 from recs.jobs.sequences import rule_of
+from recs.jobs.train import kinds_of
 from recs.judge import replay, targets
 from recs.judge.comparison import listed
 from recs.judge.exams import NO_CUT, exams_sampled, one_target
 from recs.judge.truth import HISTORY, band
-from recs.models import load, make, model_class
+from recs.models import Model, load, make
 from recs.schemas import EVENTS, ITEM_VOCABULARY, ITEMS, USERS
 from recs.serve.artifacts import ship, tables_artifact
 from recs.serve.rules import Rules
@@ -94,7 +95,7 @@ class Fold:
         """The instant that no model may have been trained beyond."""
         return self.split_us if self.split_us is not None else self.targets.agg(F.min(F.unix_micros("ts"))).first()[0]
 
-    @property
+    @cached_property
     def inner(self) -> Fold:
         """The same inside what is known: what recipes are fitted on."""
         return Fold(self.lake, self.config, self.protocol, self.known, self.max_batch)
@@ -156,7 +157,7 @@ def replayed(
                     rows = recommend(asked, path, tables.path, k, fold.rules, model_hash=content).withColumn("segment", F.lit("all"))
                     listed(rows, f"{label} @{rule}", 0, shelf, k).write.parquet(f"{folder}/lists/{rule}-{n:03d}")
                 asked.unpersist()
-        _truth(fold).write.parquet(f"{folder}/truth/all")
+        truth_of(fold).write.parquet(f"{folder}/truth/all")
         spark = lake.spark
         yield Replayed(spark.read.parquet(f"{folder}/lists/*"), spark.read.parquet(f"{folder}/truth/*"), tables.n_items)
     finally:
@@ -174,26 +175,37 @@ def _refuse_the_future(fold: Fold, contestants: Sequence[Contestant]) -> None:
 
 def _models(fold: Fold, contestants: Sequence[Contestant], folder: Path) -> dict[str, tuple[Path, frozenset[str], str | None]]:
     """By label: folder, kinds of item tables, content hash (None: just made)."""
-    config, inner = fold.config, fold.inner
-    setting = replay.setting_of(config, fold.lake.read(ITEM_VOCABULARY).count())
     recipes = [c for c in contestants if not c.row]
-    kinds = frozenset(kind for c in recipes for p in model_class(c.name).grid(setting) for kind in model_class(c.name).needs(p))
-    tables = [inner.tables(kinds, folder / "item_tables" / "fit").path] if recipes else []
-    exams = exams_sampled(inner.exams(), 1, config.fit.max_users) if recipes else None
+    kinds = kinds_of(fold.lake, fold.config, [c.name for c in recipes])
+    tables = [fold.inner.tables(kinds, folder / "item_tables" / "fit").path] if recipes else []
+    exams = exams_to_fit(fold) if recipes else None
     out = {}
     for c in contestants:
         path, content = (Path(fold.lake.root) / c.row["path"], c.row["content_hash"]) if c.row else (folder / "_models" / c.label, None)
-        if c.row:
-            model = load(path)
-        else:
-            fitted = replay.fit(c.name, exams, tables, setting, fold.rules, config.fit.k, scratch=folder / "_examples")
-            model = make(c.name, fitted.params, fitted.weights)
-            model.save(path)
+        model = load(path) if c.row else fit(fold, c.name, exams, tables, path, folder / "_examples")
         out[c.label] = (path, model.needs(model.params), content)
     return out
 
 
-def _truth(fold: Fold) -> DataFrame:
+def exams_to_fit(fold: Fold) -> DataFrame:
+    """What recipes are fitted on: the protocol's targets inside what is known."""
+    return exams_sampled(fold.inner.exams(), 1, fold.config.fit.max_users)
+
+
+def fit(
+    fold: Fold, name: str, exams: DataFrame, tables: Sequence[Path], path: Path, scratch: Path, until: float | None = None,
+    fixed: dict[str, Any] | None = None,
+) -> Model:
+    """A recipe fitted on these exams, saved as the folder `path`."""
+    config = fold.config
+    setting = replay.setting_of(config, fold.lake.read(ITEM_VOCABULARY).count())
+    fitted = replay.fit(name, exams, tables, setting, fold.rules, config.fit.k, scratch=scratch, until=until, fixed=fixed)
+    model = make(name, fitted.params, fitted.weights)
+    model.save(path)
+    return model
+
+
+def truth_of(fold: Fold) -> DataFrame:
     """A row per target; known or not, none is left out."""
     ids = fold.lake.read(ITEM_VOCABULARY).select("item_id", "item_index")
     slices = F.array(F.lit(""), band("history", F.col("place") - 1, HISTORY))

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 
 from recs.clock import parse_date
+from recs.report import model_pictures, told, views
 from recs.report import outcomes as became
 from recs.report import show as shown
-from recs.report import told
 from recs.tables import TableError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ STAGES = (
     ("withdraw", "withdraw", "Decisions", "Withdraw an item for good."),
     ("erase", "erase", "Decisions", "Erase a user from all tables."),
     ("evaluate", "evaluate", "Models", "Ask past nights again: compare models by what followed."),
+    ("compare", "compare", "Models", "Fit models in the same minutes and table them."),
     ("promote", "promote", "Models", "Who is champion and why; judge the candidates; go back."),
     ("ingest", "ingest", "Stages of the night, in order", "Read raw events, items and users into the tables."),
     ("text-vectors", "text_vectors", "Stages of the night, in order", "Have a language model read the catalogue's texts."),
@@ -110,6 +111,21 @@ def outcomes(
     Console().print(became.grid(days))
     if plot:
         typer.echo(f"trend: {became.plot(days, plot.with_suffix(''))}")
+
+
+@app.command(rich_help_panel="Models")
+def picture(
+    what: str = typer.Argument(help="attention, decay or items."),
+    root: str = ROOT,
+    user: str = typer.Option("", help="Whose timeline, for attention."),
+    model: str = typer.Option("", help="A version of `models`; default: the champion, else the newest."),
+    out: Path = typer.Option(None, help="The PNG to write; default: WHAT.png."),
+) -> None:
+    """Draw what a trained model has learned."""
+
+    path = out or Path(f"{what}.png")
+    _or_exit(lambda: model_pictures.picture(views.connect(root), root, what, user, model)).savefig(path, dpi=110)
+    typer.echo(f"picture: {path}")
 
 
 def click_commands() -> Iterator[tuple[str, list[str]]]:

@@ -2,7 +2,8 @@
 
 reads   every table with a user
 writes  events, users, blocks, events_quarantine, sessions, sequences, recommendations (rows go)
-removes root/_staging (staged lists), root/_examples (what models learn from), root/_rebuilt, root/_reports (pages of nights)
+removes root/_staging (staged lists), root/_examples (what models learn from), root/_rebuilt, root/_reports (pages of nights), and
+        what unfinished contests hold of users
 
     recs erase USER --root warehouse
     recs compact --root warehouse --keep-days 7       # a week later: until then older versions of the tables hold the rows
@@ -16,6 +17,7 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
+from recs.jobs import _contest
 from recs.jobs._cli import RunRecord, load, parser, run_job
 from recs.schemas import BLOCKS, EVENTS, QUARANTINE, RECOMMENDATIONS, SEQUENCES, SESSIONS, USERS
 from recs.serve.retention import remove
@@ -24,7 +26,7 @@ from recs.tables import Lake, TableError, lease
 
 # events go first: a run that dies on the way has left nothing from which the others could be made again
 TABLES = (EVENTS, USERS, BLOCKS, QUARANTINE, SESSIONS, SEQUENCES, RECOMMENDATIONS)
-FOLDERS = ("_staging", "_examples", "_rebuilt", "_reports")
+FOLDERS = ("_staging", "_examples", "_rebuilt", "_reports", *(f"_contests/*/{part}" for part in _contest.OF_USERS))
 
 
 def run(lake: Lake, user: str) -> dict[str, int]:
@@ -38,9 +40,9 @@ def run(lake: Lake, user: str) -> dict[str, int]:
             if table is RECOMMENDATIONS:
                 mine &= rows.audience == "user"     # a segment may have the name of a user
             erased[table.name] = lake.erase(rows.where(mine).select(*table.key), table)
-    for folder in FOLDERS:
-        if (Path(lake.root) / folder).exists():
-            remove(Path(lake.root) / folder)
+    for pattern in FOLDERS:
+        for folder in Path(lake.root).glob(pattern):
+            remove(folder)
     return erased
 
 

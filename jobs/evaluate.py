@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -34,6 +35,9 @@ from recs.schemas import METRICS
 from recs.session import start
 from recs.tables import Lake, TableError
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
 BASELINES = ("recent_popularity", "popularity")
 REFIT_US = {"never": None, "nightly": 0, "weekly": train.micros_of(timedelta(days=7))}
 PROTOCOLS = ("nightly", "loo", "gts_last")
@@ -50,11 +54,11 @@ def contestants(lake: Lake, config: Config, named: Sequence[str]) -> list[_again
     return out
 
 
-def record(lake: Lake, run: str, figures: Sequence[Figure]) -> None:
+def figure_rows(lake: Lake, run: str, figures: Sequence[Figure]) -> DataFrame:
     """The figures as rows of `metrics`."""
     now = datetime.now(UTC)
     rows = [(run, f.model, f.versus, f.name, f.slice, f.value, f.low, f.high, f.p, f.n, now) for f in figures]
-    lake.append(lake.spark.createDataFrame(rows, METRICS.ddl).coalesce(1), METRICS, {"stage": "evaluate", "run": run})
+    return lake.spark.createDataFrame(rows, METRICS.ddl).coalesce(1)
 
 
 def run(lake: Lake, config: Config, args: argparse.Namespace, folder: Path, steps: Steps) -> comparison.Page:
@@ -79,7 +83,7 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, folder: Path, step
         models = sorted(labels, key=[c.label for c in who].index) if args.protocol == "nightly" else sorted(labels)
         figures = compare(found.lists, found.truth, models, k, versus) + coverage(found.lists, models, k, found.n_catalogue)
         counts.update(figures=len(figures))
-    record(lake, folder.name, figures)
+    lake.append(figure_rows(lake, folder.name, figures), METRICS, {"stage": "evaluate", "run": folder.name})
     page = comparison.Page(f"{config.log.name}, {args.protocol}", figures, models, k, facts | {"run": folder.name})
     comparison.write(page, folder)
     evaluation.write(page, folder)

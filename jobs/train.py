@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
@@ -41,6 +42,9 @@ from recs.serve.rules import Rules
 from recs.session import start
 from recs.tables import Lake, TableError, lease
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
 WARM_STARTS = "warm_starts"     # among a model's metrics
 Row = champions.Row
 
@@ -52,6 +56,7 @@ class Trained:
     row: dict[str, Any]
     path: Path
     is_new: bool
+    fit_s: float = 0.0      # of the fit itself, without the item tables of the earlier cuts; 0 for one that was at hand
 
     @property
     def version(self) -> str:
@@ -83,20 +88,25 @@ def fit_models(
 
     `before`: a model whose weights the one of the same name goes on from.
     """
-    rules, setting = _rules(config), _setting(lake, config)
-    found = []
-    for name in names:
-        cuts, exams = _exams(lake, config, derived, attempt, name)
-        earlier = before if before and before["name"] == name else None
-        fitted = replay.fit(
-            name, exams, [c.tables for c in cuts], setting, rules, config.fit.k, facts=_facts(derived, attempt),
-            scratch=examples_folder(lake) if model_class(name).trains else None, histories=derived.read(SEQUENCES),
-            before=load_model(at_hand(lake, earlier).path) if earlier else None,
-        )
-        if earlier:
-            fitted = replace(fitted, metrics=fitted.metrics | {WARM_STARTS: _warm_starts(earlier) + 1})
-        found.append(_saved(lake, config, attempt, name, fitted))
-    return found
+    return [fit_asked(lake, config, derived, attempt, name, asked(lake, config, derived, attempt, name), before) for name in names]
+
+
+def fit_asked(
+    lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str, exams: tuple[list[Cut], DataFrame],
+    before: Row | None = None, minutes: float | None = None, fixed: dict[str, Any] | None = None,
+) -> Trained:
+    """Fit one model on exams of `asked`; `minutes`: how long it may take, `fixed`: parameters that are not to be fitted."""
+    earlier = before if before and before["name"] == name else None
+    began = time.monotonic()
+    fitted = replay.fit(
+        name, exams[1], [c.tables for c in exams[0]], _setting(lake, config), _rules(config), config.fit.k, facts=_facts(derived, attempt),
+        scratch=examples_folder(lake) if model_class(name).trains else None, histories=derived.read(SEQUENCES),
+        before=load_model(at_hand(lake, earlier).path) if earlier else None,
+        until=None if minutes is None else began + 60 * minutes, fixed=fixed,
+    )
+    if earlier:
+        fitted = replace(fitted, metrics=fitted.metrics | {WARM_STARTS: _warm_starts(earlier) + 1})
+    return replace(_saved(lake, config, attempt, name, fitted), fit_s=time.monotonic() - began)
 
 
 def goes_on_from(lake: Lake, config: Config, as_of_us: int) -> Row | None:
@@ -114,7 +124,7 @@ def _warm_starts(row: Row) -> int:
 
 def stage_examples(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str) -> dict[str, Any]:
     """Write the examples that `fit_models` will read for the same attempt, item tables of the earlier cuts included; what they are."""
-    cuts, exams = _exams(lake, config, derived, attempt, name)
+    cuts, exams = asked(lake, config, derived, attempt, name)
     return replay.stage(
         name, exams, [c.tables for c in cuts], _setting(lake, config), _rules(config), config.fit.k, examples_folder(lake),
         _facts(derived, attempt),
@@ -139,10 +149,21 @@ def _setting(lake: Lake, config: Config):
     return replay.setting_of(config, lake.read(ITEM_VOCABULARY).count())
 
 
-def _exams(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str):
-    """The earlier cuts with their item tables, and what users were asked at them; many for what learns, a few for the rest."""
+def kinds_of(lake: Lake, config: Config, names: Sequence[str]) -> frozenset[str]:
+    """Kinds of item tables that these models may read."""
+    setting, classes = _setting(lake, config), [model_class(name) for name in names]
+    return frozenset(kind for cls in classes for params in cls.grid(setting) for kind in cls.needs(params))
+
+
+def asked(
+    lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str, kinds: frozenset[str] = frozenset(),
+) -> tuple[list[Cut], DataFrame]:
+    """The earlier cuts with their item tables, and what users were asked at them; many for what learns, a few for the rest.
+
+    `kinds`: of item tables that others will read, too: they are built once.
+    """
     setting, cls = _setting(lake, config), model_class(name)
-    kinds = frozenset(kind for params in cls.grid(setting) for kind in cls.needs(params))
+    kinds |= kinds_of(lake, config, [name])
     state = State(attempt.night.as_of_us, attempt.max_batch)
     horizon_us, lead_us = micros_of(config.fit.horizon), attempt.night.serve_at_us - attempt.night.as_of_us
     wanted = config.fit.max_train_nights if cls.trains else config.fit.nights

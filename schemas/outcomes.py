@@ -110,11 +110,11 @@ METRICS = Table(
     name="metrics",
     doc="One number about one model, night or outcome",
     columns=(
-        Column("run", "string", "what was measured: an evaluation, a promotion, a day’s outcome (outcome-<list>-<date>)"),
+        Column("run", "string", "what was measured: an evaluation, a contest, a promotion, a day’s outcome (outcome-<list>-<date>)"),
         Column("model", "string", "the model (or recipe) measured; '' = none; of a day’s outcome: published (the lists that were served) or popularity_yesterday"),
         Column("versus", "string", "the model it is compared with on the same lists: value is the difference; '' = none"),
         Column("name", "string", "name of the figure, e.g. ndcg@10"),
-        Column("slice", "string", "part of the lists, e.g. history=5-19, night=2024-03-30; '' = all"),
+        Column("slice", "string", "part of the lists, e.g. history=5-19, night=2024-03-30; of a contest also seed=2, and seeds=3 (mean, least and greatest); '' = all"),
         Column("value", "double", "the figure"),
         Column("low", "double", "lower end of its 95 % interval; NULL when none", nullable=True),
         Column("high", "double", "upper end", nullable=True),

@@ -112,4 +112,4 @@ def test_every_command_shown_is_understood(page: str, words: list[str], monkeypa
 
 def test_there_is_something_to_understand():
     assert {"night", "ingest", "release", "evaluate", "show", "completion"} <= {words[0] for _, words in SHOWN}
-    assert all(name in JOBS or name in ("show", "nights", "outcomes") for _, (name, *_) in SHOWN)
+    assert all(name in JOBS or name in ("show", "nights", "outcomes", "picture") for _, (name, *_) in SHOWN)

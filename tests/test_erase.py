@@ -26,8 +26,8 @@ def kept(lake: Lake) -> Lake:
     segment[1], segment[2] = "mail", "segment"
     row = tiny_warehouse.frame(lake, RECOMMENDATIONS, [tiny_warehouse.list_row(tuple(segment))])
     lake.append(row, RECOMMENDATIONS, {"run_date": str(date(2024, 3, 1))})
-    for folder in ("_staging", "_reports"):
-        (Path(lake.root) / folder / "night").mkdir(parents=True)
+    for folder in ("_staging/night", "_reports/night", "_contests/shop/lists/blend.1", "_contests/shop/nights", "_contests/shop/_models"):
+        (Path(lake.root) / folder).mkdir(parents=True)
     return lake
 
 
@@ -50,6 +50,7 @@ def test_a_user_is_gone_and_the_others_stay(kept: Lake):
     left = kept.read(RECOMMENDATIONS)
     assert left.where("user_id = 'bob'").count() == bob and left.where("user_id = 'ann'").select("audience").collect() == [("segment",)]
     assert not any((Path(kept.root) / folder).exists() for folder in ("_staging", "_reports"))
+    assert [p.name for p in Path(kept.root).glob("_contests/shop/*")] == ["_models"]
     assert kept.note(SEQUENCES) == {"as_of_us": 7}      # the next night goes on from there
     for log in set(Path(kept.root).rglob("_delta_log/*.json")) - logs_before:
         conditions = [line for line in log.read_text().splitlines() if '"commitInfo"' in line]

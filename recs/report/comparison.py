@@ -21,6 +21,7 @@ LIKE = (
 )
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")     # told apart by colour-blind readers too
 MARKS = "osD^vPX"
+MOST_WITH_INTERVALS = 6     # models in a table of slices: with more, intervals (which are in `metrics`) would make it too wide to read
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Page:
 def write(page: Page, folder: Path) -> Path:
     """The page and its plots; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots = [_plot_models(page, folder / "models")] + ([_plot_nights(page, folder / "nights")] if len(page.nights) > 1 else [])
+    plots = [_plot_models(page, folder / "models")] + ([plot_nights(page, folder / "nights")] if len(page.nights) > 1 else [])
     path = folder / "report.md"
     path.write_text(markdown(page, [p.name for p in plots]), encoding="utf-8")
     return path
@@ -77,7 +78,7 @@ def write(page: Page, folder: Path) -> Path:
 def markdown(page: Page, plots: Sequence[str] = ()) -> str:
     """The page as Markdown."""
     head = [f"# {page.title}", "", *(f"- {name}: {text}" for name, text in page.facts.items()), ""]
-    first, *others = (_markdown(t) for t in tables(page))
+    first, *others = (in_markdown(t) for t in tables(page))
     return "\n".join([*head, first, *(f"![{name.split('.')[0]}]({name})\n" for name in plots), *others])
 
 
@@ -86,6 +87,12 @@ def tables(page: Page) -> list[Table]:
     k, ranked = page.k, page.ranked
     quality = (f"ndcg@{k}", f"recall@{k}", f"hr@{k}", f"mrr@{k}", f"precision@{k}", f"f1@{k}", "accuracy@1")
     parts = [_table("Quality", "model", ranked, quality, lambda m, name: page.figure(m, name), interval_of={quality[0]})]
+    return [*parts, *details(page, quality)]
+
+
+def details(page: Page, quality: Sequence[str]) -> list[Table]:
+    """Differences in the first four of these figures, what the lists are like, and the first figure in every slice."""
+    ranked, k, parts = page.ranked, page.k, []
     for other in dict.fromkeys(f.versus for f in page.figures if f.versus):
         rows = [m for m in ranked if m != other]
         parts.append(_table(
@@ -107,7 +114,8 @@ def _slices(page: Page, prefix: str, name: str) -> list[Table]:
     rows = sorted(found, key=in_order)
     title = {"truth": "Every item that came true, also those no list could hold"}.get(prefix, f"{name} by {prefix}")
     every = page.ranked
-    return [_table(title, prefix, rows, every, lambda part, m: page.figure(m, name, part), counts=found, interval_of=set(every))]
+    narrow = set(every) if len(every) <= MOST_WITH_INTERVALS else set()
+    return [_table(title, prefix, rows, every, lambda part, m: page.figure(m, name, part), counts=found, interval_of=narrow)]
 
 
 def in_order(part: str) -> tuple[float, str]:
@@ -123,12 +131,12 @@ def _table(title, first, rows, columns, of, *, signed=False, interval_of=frozens
     shown = [c for c in columns if any(cells[r, c] is not None for r in rows)]
     return Table(
         title, first, tuple(shown), tuple(r.split("=", 1)[1] if counts else r for r in rows),
-        tuple(tuple(_text(cells[r, c], signed, signed or c in interval_of) for c in shown) for r in rows),
+        tuple(tuple(text_of(cells[r, c], signed, signed or c in interval_of) for c in shown) for r in rows),
         tuple(counts[r] for r in rows) if counts else (),
     )
 
 
-def _markdown(table: Table) -> str:
+def in_markdown(table: Table) -> str:
     """A table of a Markdown page, its heading above it."""
     head, texts = [table.first, *table.columns], [[label, *cells] for label, cells in zip(table.labels, table.cells, strict=True)]
     if table.counts:
@@ -139,7 +147,8 @@ def _markdown(table: Table) -> str:
     return "\n".join([f"## {table.title}", "", lines[0], "|---|" + "---:|" * (len(head) - 1), *lines[1:], ""])
 
 
-def _text(f: Figure | None, signed: bool, interval: bool) -> str:
+def text_of(f: Figure | None, signed: bool, interval: bool) -> str:
+    """A figure as a cell says it; nothing where there is none."""
     if f is None:
         return ""
     value = f"{f.value:+.4f}" if signed else f"{f.value:.4f}"
@@ -157,8 +166,8 @@ def grid(page: Page) -> Grid:
     for column in ("model", *names, *([f"ndcg less {versus}'s"] if versus else [])):
         out.add_column(column)
     for model in page.ranked:
-        cells = [_text(page.figure(model, n), False, n == names[0]) for n in names]
-        cells += [_text(page.figure(model, names[0], versus=versus), True, True)] if versus else []
+        cells = [text_of(page.figure(model, n), False, n == names[0]) for n in names]
+        cells += [text_of(page.figure(model, names[0], versus=versus), True, True)] if versus else []
         out.add_row(model, *cells)
     return out
 
@@ -171,7 +180,7 @@ def _plot_models(page: Page, path: Path) -> Path:
         for y, model in enumerate(ranked):
             f = page.figure(model, name)
             if f is not None:
-                _whisker(axis, f, y, _style(page, model)[0])
+                whisker(axis, f, y, style_of(page, model)[0])
         axis.set(title=name.replace("ndcg", "NDCG"), yticks=range(len(ranked)), yticklabels=ranked, ylim=(-0.6, len(ranked) - 0.4))
         axis.set_xlim(left=0)
         axis.grid(axis="x", alpha=0.3)
@@ -179,13 +188,14 @@ def _plot_models(page: Page, path: Path) -> Path:
     return save(figure, path)
 
 
-def _whisker(axis: Any, f: Figure, y: float, colour: str) -> None:
+def whisker(axis: Any, f: Figure, y: float, colour: str) -> None:
+    """A dot with its interval and its value, at a height of the axis."""
     reach = None if f.low is None else [[max(f.value - f.low, 0)], [max(f.high - f.value, 0)]]
     axis.errorbar(f.value, y, xerr=reach, fmt="o", color=colour, capsize=3)
     axis.annotate(f"{f.value:.3f}", (f.value, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
 
 
-def _plot_nights(page: Page, path: Path) -> Path:
+def plot_nights(page: Page, path: Path) -> Path:
     """A line per model over the nights, its interval as a band."""
     name, days = f"ndcg@{page.k}", page.nights
     figure, (axis,) = axes_of(1, 1, width=max(7.5, 2.5 + 0.55 * len(days)), height=3.8)
@@ -193,7 +203,7 @@ def _plot_nights(page: Page, path: Path) -> Path:
         found = [page.figure(model, name, f"{NIGHT}{d}") for d in days]
         xs = [x for x, f in enumerate(found) if f is not None]
         there = [f for f in found if f is not None]
-        colour, mark = _style(page, model)
+        colour, mark = style_of(page, model)
         axis.plot(xs, [f.value for f in there], marker=mark, color=colour, label=model, markersize=5)
         if all(f.low is not None for f in there):
             axis.fill_between(xs, [f.low for f in there], [f.high for f in there], color=colour, alpha=0.12, linewidth=0)
@@ -208,9 +218,10 @@ def _plot_nights(page: Page, path: Path) -> Path:
     return save(figure, path)
 
 
-def _style(page: Page, model: str) -> tuple[str, str]:
+def style_of(page: Page, model: str) -> tuple[str, str]:
+    """Colour and mark of a model, the same in all plots of a page."""
     at = list(page.models).index(model)
-    return COLOURS[at % len(COLOURS)], MARKS[at % len(MARKS)]
+    return COLOURS[at % len(COLOURS)], MARKS[(at + at // len(COLOURS)) % len(MARKS)]
 
 
 def axes_of(rows: int, columns: int, width: float, height: float, share_y: bool = False, heights: Sequence[float] | None = None):

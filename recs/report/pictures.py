@@ -155,10 +155,15 @@ def _wall(instant: datetime, local: ZoneInfo) -> datetime:
     return instant.astimezone(local).replace(tzinfo=None)
 
 
+def read_titles() -> None:
+    """Have matplotlib use fonts in which titles can be written that are in Chinese."""
+    chinese = [f for f in font_manager.get_font_names() if "CJK SC" in f or f in ("WenQuanYi Micro Hei", "SimHei")]
+    rcParams["font.family"] = ["DejaVu Sans", *sorted(chinese)]
+
+
 def _axes(n: int, size: tuple[float, float]) -> tuple[Picture, list[Axes]]:
     """A picture with `n` axes one below the other."""
-    chinese = [f for f in font_manager.get_font_names() if "CJK SC" in f or f in ("WenQuanYi Micro Hei", "SimHei")]
-    rcParams["font.family"] = ["DejaVu Sans", *sorted(chinese)]      # titles may be in Chinese
+    read_titles()
     figure = Picture(figsize=size, layout="constrained")
     axes = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
     for axis in axes:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from recs.nn.attention import tell
 from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal
 from recs.nn.time import RelativeTimeBias
 
@@ -74,5 +75,6 @@ class _Unit(nn.Module):
         if self.config.time:
             bias = bias + self.since(batch["ask_us"], batch["h_ts"])
         weight = F.silu(q @ k.transpose(2, 3) + bias).masked_fill(~may_see, 0.0) / self.config.length
+        tell(weight)
         seen = (weight @ v).transpose(1, 2).reshape(b, n, d)
         return x_BLD + F.dropout(self.out(self.norm_seen(seen) * u), self.config.dropout, self.training)

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from recs.nn.attention import Block
+from recs.nn.attention import Block, attended
 from recs.nn.events import EventInput
 from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal
 from recs.nn.recurrent import RECURRENT, MovingCell, over_history
@@ -270,5 +270,5 @@ class _Asker(nn.Module):
             place = batch["h_place"].float()
             bias = bias + self.far(kilometres(place.unsqueeze(2), place.unsqueeze(1))).permute(0, 3, 1, 2)
         may = causal(batch["h_item"])
-        seen = F.scaled_dot_product_attention(q, k, v, bias.masked_fill(~may, -1e9))
+        seen = attended(q, k, v, bias.masked_fill(~may, -1e9))
         return interest_BLD + self.out(seen.transpose(1, 2).reshape(b, n, d))

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from recs.nn.attention import tell
 from recs.nn.events import EventInput
 from recs.nn.next_item import Batch, NextItem, NextItemConfig
 from recs.nn.recurrent import RECURRENT, over_history
@@ -88,6 +89,7 @@ class LSTMAttention(NextItem):
             share_BHCK = self._share(asked[:, lo:hi], keys[:, first:hi], self._may_ask(h_item, lo, hi, first))
             said.append(self._said(share_BHCK, h[:, first:hi]))
             if hi == h.shape[1]:
+                tell(share_BHCK)
                 share[:, first:hi] = share_BHCK[:, :, -1].mean(1)
         both = torch.cat([torch.cat(said, dim=1), h], dim=-1)
         state = self.out(self.dropped(both))

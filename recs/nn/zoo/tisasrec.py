@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from recs.nn.attention import tell
 from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal
 
 LONGEST = 1 << 52       # microseconds, 143 years; F.pad takes a value by way of float64
@@ -81,6 +82,7 @@ class _Block(nn.Module):
         apart = apart_BLL.unsqueeze(1).expand(b, heads, n, n)
         like = q @ (k + p_k).transpose(2, 3) + (q @ r_k.transpose(1, 2)).gather(3, apart)
         share = (like / math.sqrt(d // heads)).masked_fill(~may_see, -math.inf).softmax(dim=-1)
+        tell(share)
         share = self._drop(share)
         by_interval = share.new_zeros(b, heads, n, r_v.shape[1]).scatter_add(3, apart, share)
         seen = share @ (v + p_v) + by_interval @ r_v
