@@ -320,7 +320,8 @@ def lease(root: str | Path, name: str = "night", wait_s: float = 0.0) -> Iterato
 
 
 def _take(path: Path, token: str) -> bool:
-    body = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    body = {"token": token, "pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname(), "since": since}
     mine = path.with_suffix(f".{token}")
     mine.write_text(json.dumps(body))
     try:
@@ -348,12 +349,22 @@ def _holder(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _started(pid: int) -> str | None:
+    """When a process of this host started, in clock ticks since boot; None when it is gone or cannot be looked at."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return None
+
+
 def _abandoned(path: Path) -> bool:
     holder = _holder(path)
     if holder is None:
         return False
     if holder.get("host") == socket.gethostname():
-        return not Path(f"/proc/{holder['pid']}").exists() if Path("/proc").exists() else False
+        # a number is given again to another process: the start says whether it is the same one
+        now = _started(holder["pid"])
+        return Path("/proc").exists() and (now is None or holder.get("started", now) != now)
     return time.time() - path.stat().st_mtime > LEASE_STALE_S
 
 

@@ -104,6 +104,15 @@ def test_the_second_comer_may_wait(tmp_path: Path):
     assert order == ["first in", "first out", "second in"]
 
 
+def test_the_lease_of_a_process_whose_number_is_another_s_now_is_taken_over(tmp_path: Path):
+    with lease(tmp_path):
+        file = tmp_path / "_leases" / "night.json"
+        held = file.read_text()
+    file.write_text(json.dumps(json.loads(held) | {"started": "1"}))      # of this process's number, begun at another instant
+    with lease(tmp_path):
+        pass
+
+
 def test_the_lease_of_a_killed_process_is_taken_over(tmp_path: Path):
     code = f"import os, signal\nfrom recs.tables import lease\nwith lease({str(tmp_path)!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
