@@ -304,7 +304,7 @@ def lease(root: str | Path, name: str = "night", wait_s: float = 0.0) -> Iterato
             holder = _holder(path) or {}
             raise LeaseError(
                 f"another run holds the lease {path} (process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}); "
-                "wait for it, or start with --wait SECONDS"
+                "wait for it (most commands do, with --wait SECONDS)"
             )
         time.sleep(min(1.0, wait_s))
     stop = threading.Event()

@@ -109,7 +109,7 @@ def test_evaluate_tells_quality_beside_the_baselines(lake: Lake, evaluated):
     assert by_segment == {"segment=gold", "segment=lead", "segment=all"}
     booked = lake.read(METRICS).where(F.col("run") == "test-evaluate")
     assert booked.count() == len(page.figures) == booked.select(*METRICS.key).distinct().count()
-    assert sorted(p.name for p in folder.iterdir()) == ["models.png", "models.svg", "nights.png", "nights.svg", "report.md"]
+    assert sorted(p.name for p in folder.iterdir()) == ["models.png", "models.svg", "nights.png", "nights.svg", "report.html", "report.md"]
     text = (folder / "report.md").read_text()
     for part in ("## Quality", "## Difference to recent_popularity", "## What the lists are like", "ndcg@5 by history", "ndcg@5 by night"):
         assert part in text
