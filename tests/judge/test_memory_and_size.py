@@ -90,7 +90,7 @@ def test_trees_count_thresholds_and_leaves():
 
     rng = np.random.default_rng(0)
     x, label = rng.normal(size=(2_000, 3)).astype(np.float32), rng.integers(0, 2, 2_000)
-    weights = train_trees(x, label, np.full(100, 20), rounds=2, seed=1, threads=1)
+    weights = train_trees(x[:, :2], x[:, 2], label, np.full(100, 20), rounds=2, seed=1, start=0)
     model = make("timeline", {"prior": {"weights": {"popular@users_all": 1.0}}}, weights)
     text = weights["trees"].tobytes().decode()
     leaves = [int(line.split("=")[1]) for line in text.splitlines() if line.startswith("num_leaves=")]
