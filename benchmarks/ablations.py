@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from put_into import put_into
 
 from recs.evidence.features import FAMILIES, TIME
-from recs.judge.metrics import ndcg_of_hits
 from recs.models.timeline import recipe_of
+from recs.models.timeline_fit import flat, ndcg_of_lists
 from recs.models.timeline_network import Network
 from recs.models.timeline_train import Frame, train_network
 from recs.models.trees import Trees, train_trees
@@ -34,8 +35,7 @@ from recs.nn.staged import Staged, link_together, open_staged, read_columns
 HERE = Path(__file__).resolve().parent
 ROWS, PAGE = HERE / "ablations.csv", HERE.parent / "docs/timeline.md"
 HEAD = ("log", "ranker", "variant", "ndcg", "difference", "low", "high", "seeds", "lists")
-BEGIN, END = "<!-- ablations -->", "<!-- /ablations -->"
-K, REPLICATES = 10, 1_000
+REPLICATES = 1_000
 LISTS = ("evidence", "prior", "label", "there", "n_truth")
 
 
@@ -89,25 +89,14 @@ class Fitted:
         found = {family: [place[n] for n in replace(recipe, families=frozenset({family})).names if n in place] for family in FAMILIES}
         return {family: some for family, some in found.items() if some and family in recipe.families}
 
-    def ndcg(self, scores: np.ndarray) -> np.ndarray:
-        """[N] of scores [N, C]."""
-        there = self.asked["there"] > 0
-        order = np.argsort(-np.where(there, scores, -np.inf), axis=1, kind="stable")[:, :K]
-        hits = np.take_along_axis((self.asked["label"] > 0) & there, order, axis=1)
-        return ndcg_of_hits(hits, self.asked["n_truth"])
-
     def trees(self, without: set[str], seed: int, start: float = 0.0) -> np.ndarray:
         """[N, C] of trees that never saw these families."""
         evidence, prior, label, lists = self.known
         gone = [c for family in without for c in self.columns[family]]
         left = np.setdiff1d(np.arange(evidence.shape[1]), gone)
         grown = Trees(train_trees(evidence[:, left], prior, label, lists, self.book["params"]["trees"], seed, start))
-        there, out = self.asked["there"] > 0, np.zeros(self.asked["there"].shape, np.float32)
-        for lo in range(0, len(there), 256):        # a list at a time would be slow, all at once gigabytes
-            some = there[lo : lo + 256]
-            rows, begins = self.asked["evidence"][lo : lo + 256][some], self.asked["prior"][lo : lo + 256][some]
-            out[lo : lo + 256][some] = grown.scores(rows[:, left], begins)
-        return out
+        rows, begins = flat(self.asked)
+        return grown.scores(rows[:, left], begins).reshape(self.asked["there"].shape)
 
     def network(self, switches: dict[str, Any], seed: int) -> np.ndarray:
         """[N, C] of the network with these switches, at its best epoch."""
@@ -135,12 +124,12 @@ def measure(log: str, fitted: Fitted, seeds: list[int], networks: bool) -> None:
     """A row per variant that is not there yet."""
     there = {(r["log"], r["ranker"], r["variant"]) for r in read_rows()}
     whole: dict[str, np.ndarray] = {}
-    add_row((log, "prior", "alone"), fitted.ndcg(fitted.asked["prior"]), None, 1, there)
+    add_row((log, "prior", "alone"), ndcg_of_lists(fitted.asked["prior"], fitted.asked), None, 1, there)
     for (ranker, variant), scores in variants(fitted, networks).items():
         if (log, ranker, variant) in there and variant != "everything":
             continue
         asked = seeds if ranker == "trees" else seeds[:1]
-        found = np.mean([fitted.ndcg(scores(seed)) for seed in asked], axis=0)
+        found = np.mean([ndcg_of_lists(scores(seed), fitted.asked) for seed in asked], axis=0)
         whole.setdefault(ranker, found)
         add_row((log, ranker, variant), found, whole[ranker], len(asked), there)
 
@@ -180,9 +169,7 @@ def render() -> None:
     for ranker, variant in sorted(names, key=lambda n: ("prior", "network", "trees").index(n[0])):
         label = f"{ranker}, {variant}" if variant in ("everything", "alone", "no time at all") else f"{ranker}, `{variant}`"
         lines.append(f"| {label} | " + " | ".join(said(cell.get((log, ranker, variant))) for log in logs) + " |")
-    text = PAGE.read_text()
-    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    PAGE.write_text("\n".join([head, *lines, tail]))
+    put_into(PAGE, "ablations", "\n".join(lines))
 
 
 def said(row: dict[str, str] | None) -> str:

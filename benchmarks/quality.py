@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from put_into import put_into
 from run_split import parse_settings, write_one_file
 from split_folder import SplitFolder
 from split_run import Run, Stopwatch
@@ -45,7 +46,6 @@ RIVALS = {
     **dict.fromkeys(("hstu", "tisasrec"), ("rectools_hstu_refit", "rectools_hstu")),
 }
 OWN_TABLES = ("ease", "als")    # dense tables per cut: gigabytes that no other model reads
-BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -177,10 +177,7 @@ def _render(judge: Path) -> None:
         lines.append(
             f"| {row['split'].replace(':', ' ')} | `{row['model']}`{seed} | {row['settings']} | {interval} | {_point(row['recall'])} | "
             f"{row['seconds']} | {kind} | {paired} |")
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    readme.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    put_into(HERE / "README.md", "quality", "\n".join(lines))
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from put_into import put_into
+
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- stages -->", "<!-- /stages -->"
 PER_EVENT = ("ingest", "sessionize", "item_hours", "sequences")     # what is done to every event
 ORDER = ("start", "ingest", "sessionize", "item_hours", "sequences", "item_tables", "recommend", "publish")
 COLOURS = {"ingest": "#4e79a7", "sessionize": "#f28e2b", "item_hours": "#59a14f", "sequences": "#b07aa1"}
@@ -110,9 +111,8 @@ def plot(rows: Rows, path: Path) -> None:
 
 def main() -> int:
     """Table and plot."""
-    rows, readme = read(Path(sys.argv[1])), HERE / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table(rows)}\n\n{inference(rows)}\n{END}{rest.split(END)[1]}")
+    rows = read(Path(sys.argv[1]))
+    put_into(HERE / "README.md", "stages", f"{table(rows)}\n\n{inference(rows)}")
     plot(rows, HERE / "stages.svg")
     return 0
 

@@ -110,7 +110,8 @@ def test_the_lease_of_a_process_whose_number_is_another_s_now_is_taken_over(tmp_
         held = file.read_text()
     file.write_text(json.dumps(json.loads(held) | {"started": "1"}))      # of this process's number, begun at another instant
     with lease(tmp_path):
-        pass
+        taken = json.loads(file.read_text())
+    assert taken["started"] == json.loads(held)["started"] and taken["token"] != json.loads(held)["token"]
 
 
 def test_the_lease_of_a_killed_process_is_taken_over(tmp_path: Path):

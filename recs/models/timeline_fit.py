@@ -14,7 +14,7 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,6 @@ class _Bench:
         asked = self.params["encoder"]
         return [asked] if asked != "auto" else [True, False] if self.params["evidence"] else [True]
 
-    def _frame_with(self, encoder: bool | str) -> Frame:
-        return replace(self.frame, params=self.params | {"encoder": encoder})
-
     def chosen(self) -> Fit:
         """The ranker that orders the nights held out best, trained on all; its figures are of the lists of the latest of them."""
         early = link_together(self.folder / "early", [self.nights.drawn[n] for n in self.nights.early])
@@ -90,7 +87,7 @@ class _Bench:
         scores, chosen = {"none": data["prior"]}, self.unchosen
         if self.params["ranker"] in ("network", "both", "auto"):
             for encoder in self._encoders:
-                frame = self._frame_with(encoder)
+                frame = self.frame.reading(encoder)
                 arrays, how = train_network(frame, early, latest, self.params["epochs"], self.folder / f"run-early-{encoder}")
                 said = Network(frame.params | {"sizes": frame.sizes}, arrays).of_staged(latest)
                 # without a best step it is the prior still, and trained again on all nights it would be something never asked
@@ -119,7 +116,7 @@ class _Bench:
         """The ranker trained on all nights, as chosen; with weights `before`, the network only on some."""
         weights: dict[str, np.ndarray] = {}
         if ranker in ("network", "both"):
-            weights |= self._network(self._frame_with(chosen["encoder"]), chosen["epochs"], before)
+            weights |= self._network(self.frame.reading(chosen["encoder"]), chosen["epochs"], before)
         if ranker in ("trees", "both"):
             weights |= self.trees(self.every, chosen["start"])
         params = self.params | {"ranker": ranker, "sizes": self.frame.sizes, "chosen": chosen, "encoder": chosen["encoder"]}
@@ -136,7 +133,7 @@ class _Bench:
         began, columns = time.monotonic(), read_columns(data, ["evidence", "prior", "label", "there"])
         there = columns["there"] > 0
         rows = (columns[name][there] for name in ("evidence", "prior", "label"))
-        found = train_trees(*rows, there.sum(axis=1), self.params["trees"], self.params["seed"], start * self.frame.prior_scale)
+        found = train_trees(*rows, there.sum(axis=1), self.params["trees"], self.params["seed"], start * self.frame.measured.prior_scale)
         log.info("trees: %d rows, from %g of the prior, %.1f s", there.sum(), start, time.monotonic() - began)
         return found
 
@@ -153,7 +150,12 @@ def _together(said: list[np.ndarray], there: np.ndarray) -> np.ndarray:
     return out
 
 
-def _ndcg(scores: np.ndarray, data: dict[str, np.ndarray]) -> float:
+def ndcg_of_lists(scores: np.ndarray, data: dict[str, np.ndarray]) -> np.ndarray:
+    """[N] NDCG@K of staged lists by scores [N, C]."""
     order = np.argsort(-np.where(data["there"] > 0, scores, -np.inf), axis=1, kind="stable")[:, :K]
     hits = np.take_along_axis((data["label"] > 0) & (data["there"] > 0), order, axis=1)
-    return float(ndcg_of_hits(hits, data["n_truth"]).mean())
+    return ndcg_of_hits(hits, data["n_truth"])
+
+
+def _ndcg(scores: np.ndarray, data: dict[str, np.ndarray]) -> float:
+    return float(ndcg_of_lists(scores, data).mean())

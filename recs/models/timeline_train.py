@@ -34,6 +34,7 @@ from recs.nn.records import Trained
 from recs.nn.settings import TrainConfig
 from recs.nn.staged import Staged, StagedError, link_together, open_staged, read_columns
 from recs.nn.train import train
+from recs.nn.zoo.timeline import EDGES
 from recs.nn.zoo.timeline import Timeline as Net
 
 from .examples import item_numbers
@@ -49,42 +50,54 @@ ITEMS = "history.item.weight"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What a network takes from the examples before it is trained: numbers of items, quantiles of the evidence."""
+class Measured:
+    """What the examples of all nights say of scales, read when it is first asked for, once for all networks and trees of a fit."""
 
-    params: dict[str, Any]
-    number: np.ndarray          # [V] the network's own number of each vocabulary integer, 0 = none
-    n_evidence: int
     every: Staged
 
-    @classmethod
-    def of(cls, params: dict[str, Any], every: Staged) -> Frame:
-        """From the examples of all nights."""
-        met = np.bincount(read_columns(every, ["h_item"])["h_item"].ravel() + 1)[1:]
-        return cls(params, item_numbers(met, LEAST_MEETINGS), every.fields["evidence"].shape[-1], every)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """What the network's tables measure."""
-        return {"items": int(self.number.max()), "vocabulary": len(self.number), "types": 255, "evidence": self.n_evidence}
-
     @cached_property
-    def _edges(self) -> torch.Tensor:
-        return torch.from_numpy(quantiles(self.every, make_network(self.params, self.sizes).quantiles.edges.shape[1]))
+    def edges(self) -> torch.Tensor:
+        """[F, EDGES] quantiles of the evidence."""
+        return torch.from_numpy(quantiles(self.every, EDGES))
 
     @cached_property
     def prior_scale(self) -> float:
         """What makes the prior a logit (see `calibration`)."""
         return calibration(read_columns(self.every, ["prior", "label", "there"], SAMPLE_LISTS))
 
+
+@dataclass(frozen=True)
+class Frame:
+    """What a network takes from the examples before it is trained: numbers of items, quantiles of the evidence."""
+
+    params: dict[str, Any]
+    number: np.ndarray          # [V] the network's own number of each vocabulary integer, 0 = none
+    n_evidence: int
+    measured: Measured
+
+    @classmethod
+    def of(cls, params: dict[str, Any], every: Staged) -> Frame:
+        """From the examples of all nights."""
+        met = np.bincount(read_columns(every, ["h_item"])["h_item"].ravel() + 1)[1:]
+        return cls(params, item_numbers(met, LEAST_MEETINGS), every.fields["evidence"].shape[-1], Measured(every))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the network's tables measure."""
+        return {"items": int(self.number.max()), "vocabulary": len(self.number), "types": 255, "evidence": self.n_evidence}
+
+    def reading(self, encoder: bool | str) -> Frame:
+        """The same for a network whose history is read so."""
+        return replace(self, params=self.params | {"encoder": encoder})
+
     def untrained(self) -> Net:
         """The network before its first step, the same for the same seed: the prior's order, as sure of it as the prior is right."""
-        edges = self._edges
+        edges = self.measured.edges
         torch.manual_seed(self.params["seed"])
         net = make_network(self.params, self.sizes)
         net.number.copy_(torch.from_numpy(self.number))
         net.quantiles.edges.copy_(edges)
-        torch.nn.init.constant_(net.prior_scale, self.prior_scale)
+        torch.nn.init.constant_(net.prior_scale, self.measured.prior_scale)
         return net
 
     def going_on(self, before: dict[str, np.ndarray]) -> Net:

@@ -32,6 +32,8 @@ from recs.nn.next_item import newest
 from recs.nn.time import AgeEncoding, ClockEncoding, RelativeTimeBias
 from recs.nn.zoo import network_class
 
+EDGES = 33          # quantiles that a column of evidence is held against
+
 
 class TimelineConfig(BaseModel):
     """Sizes and switches."""
@@ -57,7 +59,7 @@ class Quantiles(nn.Module):
     made from the edges when first used), four times as fast as searching.
     """
 
-    def __init__(self, n: int, k: int = 33) -> None:
+    def __init__(self, n: int, k: int = EDGES) -> None:
         super().__init__()
         self.register_buffer("edges", torch.zeros(n, k))
         self.register_buffer("places", torch.zeros(0), persistent=False)
