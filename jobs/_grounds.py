@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,7 +88,7 @@ class Nights:
     def __init__(self, lake: Lake, config: Config, asked: Sequence[Night], max_batch: int, names: Sequence[str], folder: Path) -> None:
         self.lake, self.config, self.asked, self.max_batch, self.folder = lake, config, asked, max_batch, folder
         self.work = SideLake(lake, folder, own=())
-        self.kinds = train.kinds_of(lake, config, names) | {DIVERSITY}
+        self.kinds = train.kinds_of(train.setting_at(lake, config), names) | {DIVERSITY}
         self.hours = lake.read(ITEM_HOURS)      # read once: a night that is made meanwhile changes nothing here
         horizon_d = train.micros_of(config.fit.horizon) / 86_400e6
         when = f"{asked[0].run_date} to {asked[-1].run_date}"
@@ -157,10 +158,7 @@ class Nights:
 
         frames = [
             self.lake.spark.read.parquet(f"{self._made(n).parent}/truth").withColumn("night", F.lit(n)) for n in range(len(self.asked))]
-        every = frames[0]
-        for frame in frames[1:]:
-            every = every.unionByName(frame)
-        return every
+        return reduce(lambda a, b: a.unionByName(b), frames)
 
     @property
     def n_catalogue(self) -> int:
@@ -172,8 +170,9 @@ class Targets:
     """The targets of a published protocol on a lake's events, in a contest's `folder`."""
 
     def __init__(self, lake: Lake, config: Config, protocol: str, state: State, names: Sequence[str], folder: Path) -> None:
-        self.folder, self.kinds = folder, train.kinds_of(lake, config, names) | {DIVERSITY}
+        self.folder = folder
         self.fold = _targets.Fold(lake, config, protocol, visible(lake.read(EVENTS), state).persist(), state.max_batch)
+        self.kinds = train.kinds_of(self.fold.setting, names) | {DIVERSITY}
         self.facts = {"targets": f"{_targets.MEANING[protocol]}, asked at its own instant"}
 
     def prepare(self, step: Step) -> None:

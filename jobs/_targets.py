@@ -31,12 +31,12 @@ from recs.evidence.histories import SEQUENCE_COLUMNS
 from recs.evidence.item_tables import ItemTables
 from recs.jobs._again import Contestant, Replayed
 from recs.jobs.sequences import rule_of
-from recs.jobs.train import kinds_of
+from recs.jobs.train import kinds_of, setting_at
 from recs.judge import replay, targets
 from recs.judge.comparison import listed
 from recs.judge.exams import NO_CUT, exams_sampled, one_target
 from recs.judge.truth import HISTORY, band
-from recs.models import Model, load, make
+from recs.models import Model, Setting, load, make
 from recs.schemas import EVENTS, ITEM_VOCABULARY, ITEMS, USERS
 from recs.serve.artifacts import ship, tables_artifact
 from recs.serve.rules import Rules
@@ -94,6 +94,11 @@ class Fold:
     def first_us(self) -> int:
         """The instant that no model may have been trained beyond."""
         return self.split_us if self.split_us is not None else self.targets.agg(F.min(F.unix_micros("ts"))).first()[0]
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What the log allows models."""
+        return setting_at(self.lake, self.config)
 
     @cached_property
     def inner(self) -> Fold:
@@ -176,7 +181,7 @@ def _refuse_the_future(fold: Fold, contestants: Sequence[Contestant]) -> None:
 def _models(fold: Fold, contestants: Sequence[Contestant], folder: Path) -> dict[str, tuple[Path, frozenset[str], str | None]]:
     """By label: folder, kinds of item tables, content hash (None: just made)."""
     recipes = [c for c in contestants if not c.row]
-    kinds = kinds_of(fold.lake, fold.config, [c.name for c in recipes])
+    kinds = kinds_of(fold.setting, [c.name for c in recipes])
     tables = [fold.inner.tables(kinds, folder / "item_tables" / "fit").path] if recipes else []
     exams = exams_to_fit(fold) if recipes else None
     out = {}
@@ -197,9 +202,7 @@ def fit(
     fixed: dict[str, Any] | None = None,
 ) -> Model:
     """A recipe fitted on these exams, saved as the folder `path`."""
-    config = fold.config
-    setting = replay.setting_of(config, fold.lake.read(ITEM_VOCABULARY).count())
-    fitted = replay.fit(name, exams, tables, setting, fold.rules, config.fit.k, scratch=scratch, until=until, fixed=fixed)
+    fitted = replay.fit(name, exams, tables, fold.setting, fold.rules, fold.config.fit.k, scratch=scratch, until=until, fixed=fixed)
     model = make(name, fitted.params, fitted.weights)
     model.save(path)
     return model

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from recs.clock import from_micros, parse_date
 from recs.config import Config
+from recs.etl.news import State
 from recs.jobs import _again, _grounds, item_tables
 from recs.jobs._cli import FAILED, RunRecord, _typed, load, parser, run_job
 from recs.jobs._contest import Contest, Entry
@@ -41,11 +42,9 @@ PROTOCOLS = ("nightly", "loo", "gts_last")
 PLACES = 3      # that are fitted by further seeds
 
 
-def ground(lake: Lake, config: Config, args: argparse.Namespace, names: Sequence[str]) -> tuple[_grounds.Ground, Path]:
+def ground(lake: Lake, config: Config, args: argparse.Namespace, names: Sequence[str], state: State) -> tuple[_grounds.Ground, Path]:
     """What the contest is held on, and its folder: named after all that its figures depend on, but for which models take part."""
-    if "://" in lake.root:
-        raise TableError(f"{lake.root} is a URL and a contest is a folder of the driver: use a folder that driver and executors see")
-    state, asked = item_tables.standing(lake), []
+    asked = []
     if args.protocol == "nightly":
         asked = _again.past_nights(lake, config, state, args.nights, timedelta(days=args.every), args.until)
         if not asked:
@@ -59,11 +58,10 @@ def ground(lake: Lake, config: Config, args: argparse.Namespace, names: Sequence
     return _grounds.Targets(lake, config, args.protocol, state, names, folder), folder
 
 
-def judged(contest: Contest, repeated: dict[str, list[Entry]], k: int) -> list[Figure]:
-    """All figures of these entries (by model, the first seed first), differences to the best model among them."""
+def judged(contest: Contest, repeated: dict[str, list[Entry]], best: Entry, k: int) -> list[Figure]:
+    """All figures of these entries (by model, the first seed first), differences to the best model."""
     entries = [e for some in repeated.values() for e in some]
     labels, lists, truth = [e.label for e in entries], contest.lists(entries), contest.ground.truth()
-    best = places(contest, [some[0] for some in repeated.values()], k)[0]
     figures = compare(lists, truth, labels, k, [best.label]) + coverage(lists, labels, k, contest.ground.n_catalogue)
     n = next(f.n for f in figures if f.model == best.label)
     figures += [figure for e in entries for figure in e.costs(n)]
@@ -84,8 +82,11 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> t
     for name in names:
         model_class(name)       # an unknown name is refused before anything is done
     k = args.k
-    on, folder = ground(lake, config, args, names)
-    facts = {"log": f"{config.log.name}, as of {from_micros(item_tables.standing(lake).as_of_us):%Y-%m-%d %H:%M} UTC", **on.facts}
+    if "://" in lake.root:
+        raise TableError(f"{lake.root} is a URL and a contest is a folder of the driver: use a folder that driver and executors see")
+    state = item_tables.standing(lake)
+    on, folder = ground(lake, config, args, names, state)
+    facts = {"log": f"{config.log.name}, as of {from_micros(state.as_of_us):%Y-%m-%d %H:%M} UTC", **on.facts}
     facts |= {"budget": f"{args.minutes:g} min to fit each model", "run": folder.name}
     with lease(lake.root, f"compare-{folder.name}"):
         contest = Contest(on, folder, args.minutes, k, lake.spark)
@@ -94,13 +95,14 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, steps: Steps) -> t
         failed = {e.label: e.failed for e in entries if e.failed}
         there = [e for e in entries if not e.failed]
         repeated, figures = {e.name: [e] for e in there}, []
-        for e in places(contest, there, k)[:PLACES] if there else []:
+        ranked = places(contest, there, k) if there else []
+        for e in ranked[:PLACES]:
             more = [contest.run(e.name, seed, steps) for seed in range(2, args.seeds + 1)] if e.seeded else []
             failed |= {m.label: m.failed for m in more if m.failed}
             repeated[e.name] += [m for m in more if not m.failed]
         if there:
             with steps("judge") as counts:
-                figures = judged(contest, repeated, k)
+                figures = judged(contest, repeated, ranked[0], k)
                 counts.update(figures=len(figures))
             rows = figure_rows(lake, folder.name, figures)
             lake.replace(rows, METRICS, predicate(run=folder.name), {"stage": "compare", "run": folder.name})

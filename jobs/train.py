@@ -30,8 +30,8 @@ from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
 from recs.judge import champions, replay
 from recs.judge.exams import Cut, enough_cuts, exams_to_fit
 from recs.judge.promotion import recipe_of
+from recs.models import Setting, make, model_class
 from recs.models import load as load_model
-from recs.models import make, model_class
 from recs.models.fitting import Fit
 from recs.report.progress import Steps
 from recs.schemas import ITEM_VOCABULARY, SEQUENCES
@@ -47,6 +47,15 @@ if TYPE_CHECKING:
 
 WARM_STARTS = "warm_starts"     # among a model's metrics
 Row = champions.Row
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is fitted on: what the log allows, item tables by number of the earlier night, and EXAM_COLUMNS."""
+
+    setting: Setting
+    tables: list[str | Path]
+    exams: DataFrame
 
 
 @dataclass(frozen=True)
@@ -92,14 +101,14 @@ def fit_models(
 
 
 def fit_asked(
-    lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str, exams: tuple[list[Cut], DataFrame],
+    lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str, exams: Asked,
     before: Row | None = None, minutes: float | None = None, fixed: dict[str, Any] | None = None,
 ) -> Trained:
     """Fit one model on exams of `asked`; `minutes`: how long it may take, `fixed`: parameters that are not to be fitted."""
     earlier = before if before and before["name"] == name else None
     began = time.monotonic()
     fitted = replay.fit(
-        name, exams[1], [c.tables for c in exams[0]], _setting(lake, config), _rules(config), config.fit.k, facts=_facts(derived, attempt),
+        name, exams.exams, exams.tables, exams.setting, _rules(config), config.fit.k, facts=_facts(derived, attempt),
         scratch=examples_folder(lake) if model_class(name).trains else None, histories=derived.read(SEQUENCES),
         before=load_model(at_hand(lake, earlier).path) if earlier else None,
         until=None if minutes is None else began + 60 * minutes, fixed=fixed,
@@ -124,11 +133,9 @@ def _warm_starts(row: Row) -> int:
 
 def stage_examples(lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str) -> dict[str, Any]:
     """Write the examples that `fit_models` will read for the same attempt, item tables of the earlier cuts included; what they are."""
-    cuts, exams = asked(lake, config, derived, attempt, name)
+    found = asked(lake, config, derived, attempt, name)
     return replay.stage(
-        name, exams, [c.tables for c in cuts], _setting(lake, config), _rules(config), config.fit.k, examples_folder(lake),
-        _facts(derived, attempt),
-    )
+        name, found.exams, found.tables, found.setting, _rules(config), config.fit.k, examples_folder(lake), _facts(derived, attempt))
 
 
 def examples_folder(lake: Lake) -> Path:
@@ -145,25 +152,26 @@ def _rules(config: Config) -> Rules:
     return Rules.of(config.lists.rules, config.log.events.event_types)
 
 
-def _setting(lake: Lake, config: Config):
+def setting_at(lake: Lake, config: Config) -> Setting:
+    """What the log allows models; counts the vocabulary."""
     return replay.setting_of(config, lake.read(ITEM_VOCABULARY).count())
 
 
-def kinds_of(lake: Lake, config: Config, names: Sequence[str]) -> frozenset[str]:
+def kinds_of(setting: Setting, names: Sequence[str]) -> frozenset[str]:
     """Kinds of item tables that these models may read."""
-    setting, classes = _setting(lake, config), [model_class(name) for name in names]
+    classes = [model_class(name) for name in names]
     return frozenset(kind for cls in classes for params in cls.grid(setting) for kind in cls.needs(params))
 
 
 def asked(
     lake: Lake, config: Config, derived: Readable, attempt: nights.Attempt, name: str, kinds: frozenset[str] = frozenset(),
-) -> tuple[list[Cut], DataFrame]:
+) -> Asked:
     """The earlier cuts with their item tables, and what users were asked at them; many for what learns, a few for the rest.
 
     `kinds`: of item tables that others will read, too: they are built once.
     """
-    setting, cls = _setting(lake, config), model_class(name)
-    kinds |= kinds_of(lake, config, [name])
+    setting, cls = setting_at(lake, config), model_class(name)
+    kinds |= kinds_of(setting, [name])
     state = State(attempt.night.as_of_us, attempt.max_batch)
     horizon_us, lead_us = micros_of(config.fit.horizon), attempt.night.serve_at_us - attempt.night.as_of_us
     wanted = config.fit.max_train_nights if cls.trains else config.fit.nights
@@ -175,9 +183,10 @@ def asked(
     outs = {from_micros(c): item_tables.folder(lake.root, from_micros(c), state) for c in cuts_us}
     tables = item_tables.run_many(lake, config, outs, kinds, derived, state)
     cuts = [Cut(t.path, c, c + lead_us, horizon_us) for t, c in zip(tables, cuts_us, strict=True)]
-    return cuts, exams_to_fit(
+    exams = exams_to_fit(
         derived.read(SEQUENCES), cuts, config.log.events.gains, config.fit, repeats=setting.repeats, trains=cls.trains,
         max_users=config.fit.most_users(len(cuts), cls.trains, cls.light))
+    return Asked(setting, [c.tables for c in cuts], exams)
 
 
 def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitted: Fit) -> Trained:
