@@ -30,7 +30,7 @@ from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
 from recs.judge import champions, replay
 from recs.judge.exams import Cut, enough_cuts, exams_to_fit
 from recs.judge.promotion import recipe_of
-from recs.models import Setting, make, model_class
+from recs.models import Setting, grid_of, make, model_class
 from recs.models import load as load_model
 from recs.models.fitting import Fit
 from recs.report.progress import Steps
@@ -159,8 +159,7 @@ def setting_at(lake: Lake, config: Config) -> Setting:
 
 def kinds_of(setting: Setting, names: Sequence[str]) -> frozenset[str]:
     """Kinds of item tables that these models may read."""
-    classes = [model_class(name) for name in names]
-    return frozenset(kind for cls in classes for params in cls.grid(setting) for kind in cls.needs(params))
+    return frozenset(kind for name in names for params in grid_of(name, setting) for kind in model_class(name).needs(params))
 
 
 def asked(

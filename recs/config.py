@@ -344,6 +344,7 @@ class Config(_Strict):
     text: TextConfig | None = None
     fit: FitConfig = FitConfig()
     models: Annotated[list[str], Field(min_length=1)] = ["popularity", "recent_popularity", "blend"]    # in the contest; who wins reigns
+    parameters: dict[str, dict[str, Any]] = {}      # by model: those that are as said here, and neither fitted nor the model's own guess
     promotion: PromotionConfig = PromotionConfig()
     lists: ListConfig = ListConfig()
     audit: AuditConfig = AuditConfig()

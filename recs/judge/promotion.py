@@ -35,6 +35,8 @@ def recipe_of(name: str, config: Config) -> str:
     for when in ("every", "warm_starts"):
         made_from["fit"].pop(when)
     made_from["event_types"] = body["log"]["events"]["event_types"]
+    if name in config.parameters:
+        made_from["parameters"] = body["parameters"][name]
     return f"{name}@{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]}"
 
 

@@ -29,7 +29,7 @@ import pandas as pd
 from recs.clock import DAY, from_micros
 from recs.evidence.histories import SEQUENCE_COLUMNS, Histories
 from recs.evidence.item_tables import ItemTables
-from recs.models import make, model_class
+from recs.models import grid_of, make, model_class
 from recs.models.base import Model, Setting
 from recs.models.fitting import Fit, Question, Staged, with_fixed
 from recs.serve.artifacts import Artifact, ship, tables_artifact
@@ -53,15 +53,18 @@ LISTS_HERE = 5_000      # lists whose arrays the driver may hold: about 100 MB o
 
 
 def setting_of(config: Config, n_items: int) -> Setting:
-    """What a model may use of this log."""
+    """What a model may use of this log; SettingError where parameters are configured that a model does not have."""
     rules = Rules.of(config.lists.rules, config.log.events.event_types)
     targets = [t.code for t in config.log.events.event_types.values() if t.target]
     repeats = any(rules.hidden_us.get(code, rules.hidden_default_us) < FOR_EVER for code in targets)
     horizon_us = config.fit.horizon // timedelta(microseconds=1)
     places = config.log.items is not None and {"lat", "lon"} <= config.log.items.columns.keys()
-    return Setting(
+    setting = Setting(
         repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places,
-        texts=config.text is not None and config.log.items is not None)
+        texts=config.text is not None and config.log.items is not None, fixed=config.parameters)
+    for name in config.parameters:
+        grid_of(name, setting)
+    return setting
 
 
 def fit(
@@ -77,13 +80,13 @@ def fit(
     versions, for the manifests of examples.  `histories`: SEQUENCE_COLUMNS of all users up to the present.  Without any exam the model
     keeps its first guess.
     """
-    cls = model_class(name)
-    grid = with_fixed(cls.grid(setting), fixed or {})
+    cls, fixed = model_class(name), {**setting.fixed.get(name, {}), **(fixed or {})}
+    grid = with_fixed(grid_of(name, setting), fixed)
     with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us, facts, histories) as replay:
         if not replay.n_lists:
             log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)
             return Fit(grid[0], [])
-        found = cls.fit_with(setting, replay, fixed or {}) if before is None else cls.fit_on(setting, replay, fixed or {}, before)
+        found = cls.fit_with(setting, replay, fixed) if before is None else cls.fit_on(setting, replay, fixed, before)
         return replace(found, metrics=found.metrics or replay.metrics_of(name, found.params))
 
 
@@ -92,7 +95,7 @@ def stage(
 ) -> dict[str, Any]:
     """Write the examples that `fit` with the same arguments reads, into `scratch`; what they are (nothing followed: nothing)."""
     with Exams.open(exams, tables, rules, k, None, scratch, setting.horizon_us, facts) as replay:
-        return model_class(name).stage(setting, replay) if replay.n_lists else {}
+        return model_class(name).stage(setting, replay, grid_of(name, setting)[0]) if replay.n_lists else {}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .als import Als
 from .base import WEIGHTS, Model, Setting
 from .blend import Blend
 from .ease import Ease
+from .fitting import SettingError, with_fixed
 from .item_to_item import ItemToItem
 from .personal import Personal
 from .popularity import Popularity, RecentPopularity
@@ -35,6 +36,14 @@ def model_class(name: str) -> type[Model]:
     if name not in MODELS:
         raise ModelError(f"no model {name!r}: choose one of {', '.join(NAMES)}")
     return MODELS[name]
+
+
+def grid_of(name: str, setting: Setting) -> list[dict[str, Any]]:
+    """The sets of parameters that a model chooses among, with those that the configuration holds fixed; SettingError for an unknown one."""
+    try:
+        return with_fixed(model_class(name).grid(setting), setting.fixed.get(name, {}))
+    except SettingError as e:
+        raise SettingError(f"parameters of {name}: {e}") from e
 
 
 def make(name: str, params: dict[str, Any] | None = None, weights: dict[str, np.ndarray] | None = None) -> Model:

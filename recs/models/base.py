@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,6 +41,7 @@ class Setting:
     horizon_us: int = 86_400_000_000    # what is listed should come true within this time after the request
     places: bool = False    # do items have places?
     texts: bool = False     # are there vectors of the items' texts?
+    fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)    # by model: parameters that the configuration holds fixed
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Model(ABC):
         return cls.fit_with(setting, replay, cls.kept(before.params) | fixed)
 
     @classmethod
-    def stage(cls, setting: Setting, replay: Replay) -> dict[str, Any]:
-        """Write the examples that `fit` reads into `replay.scratch`, and say what they are; by default there are none."""
+    def stage(cls, setting: Setting, replay: Replay, params: dict[str, Any]) -> dict[str, Any]:
+        """Write the examples that a fit of these parameters reads into `replay.scratch`, and say what they are; by default none."""
         return {}
 
     @classmethod

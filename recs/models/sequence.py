@@ -38,6 +38,9 @@ from .examples import newest_events
 from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
 
+# how a history is written out, and what reads it
+WRITTEN = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True}
+
 
 class SequenceModel(Model):
     """Parameters: sizes and training (see `grid`); weights: the network's, and which vocabulary integers it has numbers for."""
@@ -52,12 +55,11 @@ class SequenceModel(Model):
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of
         TrainConfig, `tuning` of TuningConfig."""
-        written = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True}
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
             "facts": [], "vectors": [], "near": [], "values": False,
-            **({"written": written, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
+            **({"written": WRITTEN, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
             **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
             **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
             **({"places": setting.places} if zoo.network_class(cls.name).reads_places else {}),
@@ -68,7 +70,10 @@ class SequenceModel(Model):
         """Examples, epochs, weights; see recs/models/sequence_fit.py."""
         from .sequence_fit import fit
 
-        return fit(cls.name, with_fixed(cls.grid(setting), fixed)[0], replay)
+        params = with_fixed(cls.grid(setting), fixed)[0]
+        if "written" in params:
+            params["written"] = WRITTEN | params["written"]
+        return fit(cls.name, params, replay)
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:

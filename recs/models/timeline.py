@@ -67,11 +67,11 @@ class Timeline(Model):
         return fit(params | cls.kept(before.params) | fixed, setting, replay, before.weights)
 
     @classmethod
-    def stage(cls, setting: Setting, replay: Replay) -> dict[str, Any]:
+    def stage(cls, setting: Setting, replay: Replay, params: dict[str, Any]) -> dict[str, Any]:
         """Prior and examples, see recs/models/timeline_examples.py."""
         from .timeline_examples import examples_of, write_book
 
-        return write_book(examples_of(cls.grid(setting)[0], setting, replay, replay.scratch), replay, replay.scratch)
+        return write_book(examples_of(params, setting, replay, replay.scratch), replay, replay.scratch)
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:

@@ -90,3 +90,5 @@ def test_a_recipe_is_the_model_and_what_it_is_made_from():
     assert mine.startswith("blend@")
     assert recipe_of("blend", same) == recipe_of("blend", often) == mine
     assert mine not in (recipe_of("blend", other), recipe_of("ease", config))
+    held = config.model_copy(update={"parameters": {"ease": {"span": "7d"}}})
+    assert recipe_of("blend", held) == mine and recipe_of("ease", held) != recipe_of("ease", config)

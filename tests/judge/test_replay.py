@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 from item_table_double import build  # noqa: E402
 
 from recs.clock import DAY  # noqa: E402
-from recs.config import FitConfig  # noqa: E402
+from recs.config import FitConfig, load  # noqa: E402
 from recs.judge.exams import Cut, answerable, enough_cuts, exams_at_cuts, exams_sampled  # noqa: E402
-from recs.judge.replay import Exams, fit  # noqa: E402
+from recs.judge.replay import Exams, fit, setting_of  # noqa: E402
+from recs.models import ModelError, grid_of  # noqa: E402
 from recs.models.base import Setting  # noqa: E402
 from recs.models.blend_fit import components, search  # noqa: E402
 from recs.models.fitting import SettingError, with_fixed  # noqa: E402
@@ -183,6 +184,9 @@ def test_the_better_parameters_win_and_the_figures_are_right(spark, tmp_path: Pa
     assert {params["stat"]: score for params, score in found.tried}["users_all"] == 0.0
     held = fit("recent_popularity", exams, [tables], Setting(), REPEATS, k=1, fixed={"stat": "users_all"})
     assert (held.params, held.metrics["ndcg@1"]) == ({"stat": "users_all"}, 0.0)
+    configured = Setting(fixed={"recent_popularity": {"stat": "users_all"}, "blend": {"weights": {"new": 1.0}}})
+    assert fit("recent_popularity", exams, [tables], configured, REPEATS, k=1).params == {"stat": "users_all"}
+    assert fit("blend", exams, [tables], configured, REPEATS, k=1).params == {"weights": {"new": 1.0}}
 
 
 def test_the_blend_finds_the_weights(spark, tmp_path: Path):
@@ -217,3 +221,12 @@ def test_a_fixed_parameter_must_exist():
     assert with_fixed(grid, {"own": 0.5}) == [{"span": "7d", "own": 0.5}]
     with pytest.raises(SettingError, match="no such parameter: spam; the model has span, own"):
         with_fixed(grid, {"spam": 1})
+
+
+def test_configured_parameters_must_exist_of_models_that_do():
+    config = load("default", parameters={"sasrec": {"network": {"dim": 8}}})
+    assert grid_of("sasrec", setting_of(config, 5))[0]["network"] == {"dim": 8}
+    with pytest.raises(SettingError, match="parameters of sasrec: no such parameter: dim; the model has length,"):
+        setting_of(load("default", parameters={"sasrec": {"dim": 8}}), 5)
+    with pytest.raises(ModelError, match="no model 'sasrek'"):
+        setting_of(load("default", parameters={"sasrek": {}}), 5)

@@ -37,7 +37,7 @@ def test_a_fit_finds_what_was_staged_and_writes_nothing_anew(nights: LocalReplay
     grid = Timeline.grid(Setting())[0] | FREE
     monkeypatch.setattr("recs.models.timeline_examples.components", lambda setting: ("popular@users_all", "own@30d"))
     monkeypatch.setattr(Timeline, "grid", classmethod(lambda cls, setting: [dict(grid)]))
-    book = Timeline.stage(Setting(), some)
+    book = Timeline.stage(Setting(), some, dict(grid))
     staged = [open_staged(some.scratch / name) for name in [*book["drawn"].values(), *book["whole"].values()]]
     assert (book["rows"], len(book["drawn"])) == (sum(s.rows for s in staged), 3)
     assert book["params"]["prior"] and all((some.scratch / name).exists() for name in book["names"])
