@@ -5,6 +5,7 @@
                     whether the network reads the history
     training        the chosen one again, on all nights                             recs/models/timeline_train.py, recs/models/trees.py
 
+Where there is a time by which to end (`Replay.until`), networks train no longer than their share of it; a second one is not asked then.
 With too few lists to learn from, or where no ranker beats it on the latest nights, the prior stays alone: `timeline` is the blend then.
 A refit that goes on from earlier weights keeps the prior and the choice; its network reads the newest nights and a draw of the older ones.
 """
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 K = 10                      # of the metric that rankers are chosen by
 STARTS = (0.0, 0.5)         # of the prior as a logit: where trees may begin
+NETWORK_SHARE = 0.25        # of the time left, for a network of the choice; what trains it again has
+AGAIN_SHARE = 0.8
 
 
 def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[str, np.ndarray] | None = None) -> Fit:
@@ -47,7 +50,7 @@ def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[s
         if nights.rows < LEAST_LISTS:
             return Fit(nights.params | {"ranker": "none"}, [], {"training_lists": float(nights.rows)})
         every = link_together(folder / "every", nights.drawn.values())
-        bench = _Bench(nights, folder, every, Frame.of(nights.params, every))
+        bench = _Bench(nights, folder, every, Frame.of(nights.params, every), replay.until)
         if nights.whole:
             return bench.chosen()
         # nothing to choose by: without a choice of somebody else the prior stays alone
@@ -63,6 +66,7 @@ class _Bench:
     folder: Path
     every: Staged
     frame: Frame
+    until: float | None     # reading of time.monotonic()
 
     @property
     def params(self) -> dict[str, Any]:
@@ -88,11 +92,14 @@ class _Bench:
         if self.params["ranker"] in ("network", "both", "auto"):
             for encoder in self._encoders:
                 frame = self.frame.reading(encoder)
-                arrays, how = train_network(frame, early, latest, self.params["epochs"], self.folder / f"run-early-{encoder}")
+                run, limit = self.folder / f"run-early-{encoder}", self._within(NETWORK_SHARE)
+                arrays, how = train_network(frame, early, latest, self.params["epochs"], run, **limit)
                 said = Network(frame.params | {"sizes": frame.sizes}, arrays).of_staged(latest)
                 # without a best step it is the prior still, and trained again on all nights it would be something never asked
                 if how.best_step and ("network" not in scores or _ndcg(said, data) > _ndcg(scores["network"], data)):
                     scores["network"], chosen = said, chosen | {"epochs": how.best_epochs, "encoder": encoder}
+                if how.why == "max_minutes":
+                    break
         if self.params["ranker"] in ("trees", "both", "auto"):
             said = {start: Trees(self.trees(early, start)).scores(*flat(data)).reshape(data["prior"].shape) for start in STARTS}
             chosen["start"] = max(said, key=lambda start: _ndcg(said[start], data))
@@ -125,8 +132,13 @@ class _Bench:
     def _network(self, frame: Frame, epochs: int, before: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
         if before and frame.fits(before):
             again = link_together(self.folder / "again", replayed_again(self.params, list(self.nights.drawn.values())))
-            return train_network(frame, again, None, self.params["warm_epochs"], self.folder / "run-again", before)[0]
-        return train_network(frame, self.every, None, epochs, self.folder / "run-every")[0]
+            epochs, run, limit = self.params["warm_epochs"], self.folder / "run-again", self._within(AGAIN_SHARE)
+            return train_network(frame, again, None, epochs, run, before, **limit)[0]
+        return train_network(frame, self.every, None, epochs, self.folder / "run-every", **self._within(AGAIN_SHARE))[0]
+
+    def _within(self, share: float) -> dict[str, float]:
+        """The trainer's limit: a share of the time that is left."""
+        return {} if self.until is None else {"max_minutes": max(share * (self.until - time.monotonic()), 1.0) / 60}
 
     def trees(self, data: Staged, start: float) -> dict[str, np.ndarray]:
         """Arrays of trained trees that begin at a share of the prior."""

@@ -1,6 +1,8 @@
 """timeline: trained on earlier nights; the same numbers where examples are staged and where lists are made."""
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +206,22 @@ def test_a_borrowed_reader_is_trained_and_served_with_the_same_bits(nights):
         assert part[0].tobytes() == columns[users].tobytes() and part[1].tobytes() == scores[users].tobytes()
     with pytest.raises(ValueError, match="lm_history reads histories as text"):
         make_network(fit.params | {"encoder": "lm_history"}, fit.params["sizes"])
+
+
+def test_a_fit_that_has_an_end_trains_its_networks_within_shares_of_what_is_left(nights, monkeypatch: pytest.MonkeyPatch):
+    from recs.models import timeline_fit
+
+    limits, trained = [], timeline_fit.train_network
+
+    def noted(*args, **settings):
+        limits.append(settings.get("max_minutes"))
+        return trained(*args, **settings)
+
+    monkeypatch.setattr(timeline_fit, "train_network", noted)
+    asked = QUICK | {"ranker": "network", "epochs": 1}
+    Timeline.fit_with(Setting(), nights.only([1, 2, 3]), asked)
+    assert limits == [None] * len(limits) and len(limits) >= 2      # with and without the encoder, and perhaps again
+    limits.clear()
+    some = replace(nights.only([1, 2, 3]), until=time.monotonic())
+    Timeline.fit_with(Setting(), some, asked | {"epochs": 500})
+    assert limits[0] == pytest.approx(1 / 60) and len(limits) <= 2       # the second is not asked
