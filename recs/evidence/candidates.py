@@ -1,7 +1,7 @@
 """Which items are looked at closely: the union of what many sources propose for a user, a few hundred of a catalogue of any size.
 
     source              proposes                                                            at most
-    own                 his own items, by decayed frequency and by active days              120 and 60
+    own                 his own items, by decayed frequency and by active days              200 and 100
     a kind of table     what speaks from his history, by each of some profile spans         `each`
     popular             items by decayed and all-time popularity                            `each` per statistic
     new                 the newest items                                                    half of `each`
@@ -26,7 +26,7 @@ from .own import Own
 from .spoken import Spoken
 
 CELLS = 1 << 26         # users x items whose permission is asked at a time: 64 MB
-OWN_BY_DECAY, OWN_BY_DAYS = 120, 60
+OWN_BY_DECAY, OWN_BY_DAYS = 200, 100
 POPULAR = ("decay_6h", "decay_12h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")
 
 Mask = Callable[[int, int], np.ndarray]

@@ -7,6 +7,7 @@
     active days back  2           0             her active days since the last (24-hour windows counted back from the request)
     decay_7d          .67         .67 + .75 + .91
     due               .           1.0 / 1.5     age over her mean gap with the item
+    after             1.5         2.25          what followed her newest items earlier on: after her tea it was a mug, then tea
 
 All sums run over a user's own events in their own order, one at a time (`bincount`): a cell has the same bits in any batch.
 
@@ -28,10 +29,12 @@ from .item_tables import ItemTables
 HALF_LIVES_D = (1, 3, 7, 14, 30, 90)
 BACK = {"fast": 0.7, "mid": 0.9, "slow": 0.97}      # weight per active day back
 WEEK = 7 * DAY
+STANDS, FOLLOWED = 3, 4     # newest events that say where a user stands; events after an earlier one of the same item that are counted
 NEVER_D = 3650.0    # where there is no event, gap or return, a time of ten years stands
 # feature -> family, see features.py
 NAMES = {
     "met": "own", "count": "own", "share": "own", "events_back": "own", "recent_3e": "own", "recent_10e": "own", "value": "own",
+    "after": "own", "after_share": "own",
     "count_days": "repeat", **{f"decay_{h}d": "repeat" for h in HALF_LIVES_D},
     **{f"share_{h}d": "repeat" for h in (7, 30, 90)},
     **{f"days_{name}": "repeat" for name in BACK}, **{f"days_share_{name}": "repeat" for name in BACK},
@@ -123,7 +126,7 @@ class Own:
             "met": np.ones(n), "count": np.log1p(count), "share": count / np.maximum(self._of_user(count), 1),
             "value": np.log1p(self._sum(np.nan_to_num(np.maximum(self.histories.value[self.known], 0)).astype(np.float64))),
         }
-        out |= self._by_position() | self._by_decay() | self._by_day(count) | self._by_clock()
+        out |= self._by_position() | self._by_sequence() | self._by_decay() | self._by_day(count) | self._by_clock()
         for name, by, sign in (("rank_decay", "decay_30d", -1), ("rank_age", "age", 1), ("rank_days", "days_mid", -1)):
             out[name] = np.log1p(rank_within(self.user, sign * out[by]))
         return out
@@ -138,6 +141,20 @@ class Own:
             "events_back": np.log1p(newest), "recent_3e": self._sum(np.exp2(-np.minimum(back / 3, 60))),
             "recent_10e": self._sum(np.exp2(-np.minimum(back / 10, 60))),
         }
+
+    def _by_sequence(self) -> dict[str, np.ndarray]:
+        """What followed the user's newest items when he met them before, the nearer the more."""
+        ends = self.histories.offsets[1:][self.histories.user]
+        place, weight = np.arange(len(ends)), np.zeros(len(ends))
+        for back in range(1, STANDS + 1):
+            newest = ends - back
+            inside = place < newest     # of a shorter history, too, or it would be another user's event
+            here = place[inside][self.histories.item[place[inside]] == self.histories.item[newest[inside]]]
+            for lag in range(1, FOLLOWED + 1):
+                then = (here + lag)[here + lag < ends[here]]
+                weight += np.bincount(then, minlength=len(ends)) / (lag * back)
+        found = self._sum(weight[self.known])
+        return {"after": np.log1p(found), "after_share": found / np.maximum(self._of_user(found), 1e-12)}
 
     def _by_decay(self) -> dict[str, np.ndarray]:
         """By time since."""

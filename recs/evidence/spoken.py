@@ -23,9 +23,13 @@ from .sparse import cells_at
 VOICES = (
     "ease_near:300@all", "ease_near:300@14d", "cooc@7d", "cooc@10e", "adopters:1@all", "adopters@all", "adopters:30@all",
     "adopters:30@14d", "transitions@2e", "transitions@0.05d",
-    "ease_near:300@0.1d", "together@0.1d", "together@7d", "follows:4:3@2e", "follows:4:3@0.05d",       # the visit under way
+    "ease_near:300@0.1d", "ease_near:300@2e", "together@0.1d", "together@2e", "together@7d",    # the visit under way
+    "follows:4:3@0.5e", "follows:4:3@2e",
 )
-VOICES_WITHOUT_CLOCK = ("ease_near:300@all", "ease_near:300@10e", "cooc@10e", "cooc@2e", "transitions@2e", "transitions@10e")
+VOICES_WITHOUT_CLOCK = (
+    "ease_near:300@all", "ease_near:300@10e", "ease_near:300@2e", "cooc@10e", "cooc@2e", "transitions@0.5e", "transitions@2e",
+    "transitions@10e",
+)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def components(setting: Setting) -> tuple[str, ...]:
     popular = [f"popular@{s}" for s in ("decay_6h", "decay_12h", "decay_1d", "decay_3d", "decay_10d", "decay_30d", "users_all")]
     return (
         *popular, "new", *own, f"{close}@all", f"{close}@14d", f"{close}@0.1d", "adopters@all", "transitions@2e", "transitions@0.05d",
-        "follows:4:3@0.05d",
+        "follows:4:3@0.5e",
     )
 
 

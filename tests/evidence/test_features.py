@@ -57,6 +57,26 @@ def test_own_history_by_hand(world):
     assert found["due"][3] == pytest.approx(np.log1p(1 / 1.6)) and found["due"][5] == 0
     assert found["events_back"] == {3: 0.0, 5: pytest.approx(np.log1p(2))}
     assert found["rank_decay"] == {3: 0.0, 5: pytest.approx(np.log1p(1))}
+    # now: tea. Earlier teas: mug 1, tea 1/2 + 1/3; tea 1.  One before: tea, half as much: mug 1/2, tea 1/4 + 1/6.  Two before: a first mug
+    mug_after, tea_after = 1 + 1 / 2, 1 / 2 + 1 / 3 + 1 + 1 / 4 + 1 / 6
+    assert found["after"] == {3: pytest.approx(np.log1p(tea_after)), 5: pytest.approx(np.log1p(mug_after))}
+    assert found["after_share"][5] == pytest.approx(mug_after / (mug_after + tea_after))
+
+
+def test_what_followed_is_asked_of_a_users_own_events_only():
+    """A short history beside another's: nothing before its first event is looked at."""
+    events = {"ann": [(0, CUT - 9), (1, CUT - 8), (0, CUT - 7)], "bob": [(0, CUT - 6)], "cat": [], "dan": [(1, CUT - 5), (2, CUT - 4)]}
+
+    class Tables:
+        n_items = 3
+
+        def columns(self, item: np.ndarray) -> np.ndarray:
+            return item
+
+    mine = Own(Histories.of(**events), np.full(4, CUT), Tables(), DAY)
+    after = mine.features["after"]
+    of = {(int(u), int(c)): float(v) for u, c, v in zip(mine.user, mine.column, np.expm1(after), strict=True)}
+    assert of == pytest.approx({(0, 0): 0.5, (0, 1): 1.0, (1, 0): 0, (3, 1): 0, (3, 2): 0})
 
 
 def test_own_clock_by_hand(world):
