@@ -1,0 +1,103 @@
+"""Generated logs, whose truth is known, as questions about their last nights: what a model closes of the way to the oracle.
+
+    closed(model) = (NDCG of the model - of recent popularity) / (of the oracle - of recent popularity)
+
+A log is made and asked without Spark: events of the last days of what recs.generate would write, item tables in plain pandas.  Every
+night is asked at its cut; the oracle's lists are of the same cuts.  Differences are paired, intervals are over users.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from local_replay import LocalReplay, question
+
+from recs.clock import micros
+from recs.evidence.histories import Histories
+from recs.generate import make_config
+from recs.generating import log, oracle, truth
+from recs.generating.world import build
+from recs.judge.metrics import ndcg_of_hits
+from recs.models.base import Model
+from recs.models.fitting import Question
+
+NIGHTS, JUDGED = 14, 4          # the last JUDGED are judged, the others trained on
+Lists = Callable[[int, Question], np.ndarray]
+
+
+@dataclass
+class Made:
+    """A generated log as questions about its last nights, the latest first; `oracle`: lists of the judged ones, [U, 10] columns."""
+
+    replay: LocalReplay
+    oracle: dict[int, np.ndarray]
+
+    @property
+    def earlier(self) -> LocalReplay:
+        """The nights before the judged ones, and what was known when the first of those began."""
+        return self.replay.only(range(JUDGED, NIGHTS))
+
+    def judged(self, lists: Lists) -> tuple[np.ndarray, np.ndarray]:
+        """NDCG@10 of every judged list, and its user."""
+        found = [ndcg_of_hits(q.hits(lists(n, q)), q.wanted) for n, q in self.replay.only(range(JUDGED)).questions.items()]
+        users = [q.histories.user_ids for q in self.replay.only(range(JUDGED)).questions.values()]
+        return np.concatenate(found), np.concatenate(users)
+
+
+def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
+    """The log of these settings of the generator, with item tables of these kinds."""
+    plain = make_config(**settings)
+    cuts = [plain.stop - timedelta(days=n + 1) for n in range(NIGHTS)]
+    config = make_config(**settings, cuts=tuple(cuts[:JUDGED]), rollouts=64)
+    world = build(config)
+    rows = pd.concat([log.block_rows(world, b) for b in range(log.user_blocks(config))], ignore_index=True)
+    frame = pd.DataFrame({
+        "user": rows.user_id.str[1:].astype(int), "item": rows.item_id.str[1:].astype(int), "ts": rows.ts_ms.to_numpy(np.int64) * 1000,
+    }).sort_values(["user", "ts"], ignore_index=True, kind="stable")
+    told = truth.raw_items(world, np.arange(len(world.items.topic)))
+    title = dict(zip(told["item"].str[1:].astype(int), told["title"], strict=True))
+    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds, said=title.__getitem__) for n, cut in enumerate(cuts)}
+    then = frame[frame.ts < micros(cuts[JUDGED - 1])]
+    known = Histories.of(**{f"u{u:03d}": list(zip(g.item, g.ts, strict=True)) for u, g in then.groupby("user")})
+    lists = pd.concat([oracle.block_lists(world, log.users_of(config, b)) for b in range(log.user_blocks(config))])
+    lists = lists[lists["rank"] <= 10]
+    best = {}
+    for n in range(JUDGED):
+        q = asked[n]
+        mine = lists[lists.cut_us == q.tables.cut_us]
+        table = np.full((len(q.histories), 10), -1)
+        place = {f"u{int(u[1:]):03d}": mine_ for u, mine_ in mine.groupby("user_id")}
+        for row, name in enumerate(q.histories.user_ids):
+            if (one := place.get(name)) is None:    # no visit before the cut, by the oracle's reckoning
+                continue
+            table[row, one["rank"].to_numpy() - 1] = q.tables.columns(one.item_id.str[1:].astype(int).to_numpy())
+        best[n] = table
+    return Made(LocalReplay(asked, tuple(micros(c) for c in cuts), histories=known), best)
+
+
+def of(model: Model) -> Lists:
+    """The lists of a model."""
+    return lambda n, q: q.lists(model)
+
+
+def other_times(q: Question, seed: int = 0) -> Question:
+    """The same items in the same order, but the gaps between a user's events change places: whatever tells when is wrong."""
+    h, rng = q.histories, np.random.default_rng(seed)
+    ts = h.ts.copy()
+    for a, b in zip(h.offsets[:-1], h.offsets[1:], strict=True):
+        gaps = np.diff(np.append(ts[a:b], q.tables.cut_us))
+        ts[a:b] = q.tables.cut_us - np.cumsum(rng.permutation(gaps)[::-1])[::-1]
+    return replace(q, histories=replace(h, ts=ts))
+
+
+def interval(difference: np.ndarray, users: np.ndarray, draws: int = 500) -> tuple[float, float, float]:
+    """Mean and 95 % interval, drawn over users."""
+    _, user = np.unique(users, return_inverse=True)
+    total, count = np.bincount(user, difference), np.bincount(user)
+    weights = np.random.default_rng(1).multinomial(len(total), np.full(len(total), 1 / len(total)), draws)
+    means = weights @ total / (weights @ count)
+    return float(difference.mean()), *np.quantile(means, [0.025, 0.975])
