@@ -175,9 +175,7 @@ class Run:
         begins_us = micros(self._history.agg(F.min("ts")).first()[0])
         fit, trains = self.config.fit, model_class(self.name).trains
         last = before_us - self.split.horizon_us
-        # histories are trained at every event already: what followed one would be told once per cut, the newest least often
-        step_us = max(self.split.step_us, self.split.horizon_us) if model_class(self.name).light else self.split.step_us
-        cuts = [last - back * step_us for back in range(fit.max_train_nights if trains else fit.nights)]
+        cuts = [last - back * self.split.step_us for back in range(fit.max_train_nights if trains else fit.nights)]
         cuts = [c for c in cuts if c >= begins_us + self.split.horizon_us] or [last]
         if not trains:
             return cuts

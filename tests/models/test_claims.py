@@ -38,7 +38,7 @@ def other_order(q: Question, seed: int = 0) -> Question:
 
 def histories_spoiled(spoil: Callable[[Question], Question], model: Model) -> Lists:
     """Lists of spoiled histories."""
-    return lambda n, q: replace(q, truth=q.truth).lists(model) if spoil is None else spoil(q).lists(model)
+    return lambda n, q: spoil(q).lists(model)
 
 
 def texts_spoiled(model: Model) -> Lists:
@@ -86,13 +86,14 @@ def test_a_model_learns_what_it_claims(name: str, tmp_path_factory: pytest.TempP
     world, bare = log_of(base / claim.effect, emphasis=claim.effect), log_of(base / "-".join(("no", *claim.without)), without=claim.without)
     model, plain = fitted(name, world, claim), fitted(name, bare, claim)
     mine, users = world.judged(of(model))
-    popular, best = (world.judged(lists)[0].mean() for lists in (of(make("recent_popularity", {"stat": "decay_3d"})), lambda n, q: world.oracle[n]))
+    popular = world.judged(of(make("recent_popularity", {"stat": "decay_3d"})))[0].mean()
+    best = world.judged(lambda n, q: world.oracle[n])[0].mean()
     closed = (mine.mean() - popular) / (best - popular)
     lost = interval(mine - world.judged(claim.spoiled(model))[0], users)
     there, others = bare.judged(of(plain))
     bare_lost = interval(there - bare.judged(claim.spoiled(plain))[0], others)
-    print(f"{name} {claim.effect}: popular {popular:.4f}, model {mine.mean():.4f}, oracle {best:.4f}, closed {closed:.2f}; "
-          f"spoiled {lost[0]:.4f} [{lost[1]:.4f}, {lost[2]:.4f}]; without the effect {bare_lost[0]:.4f} [{bare_lost[1]:.4f}, {bare_lost[2]:.4f}]")
+    said = "; ".join("{:.3f} [{:.3f}, {:.3f}]".format(*some) for some in (lost, bare_lost))
+    print(f"{name} {claim.effect}: popular {popular:.3f}, model {mine.mean():.3f}, oracle {best:.3f}, closed {closed:.2f}; spoiled {said}")
     assert closed > claim.least
     assert lost[1] > 0
     assert bare_lost[0] < lost[0] / 3
