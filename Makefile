@@ -32,7 +32,7 @@ test-slow: setup ## the slow tests: kills, clusters, full nights
 	@touch .venv-airflow/ready
 
 airflow: .venv-airflow/ready   ## Airflow's page with the DAGs, on the embedded default (http://localhost:8080; the password is printed)
-	AIRFLOW_HOME=$(CURDIR)/.airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/airflow_dags AIRFLOW__CORE__LOAD_EXAMPLES=False .venv-airflow/bin/airflow standalone
+	AIRFLOW_HOME=$(CURDIR)/.airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/airflow_dags AIRFLOW__CORE__LOAD_EXAMPLES=False PATH=$(CURDIR)/.venv-airflow/bin:$$PATH airflow standalone
 
 test-airflow: .venv-airflow/ready   ## the DAGs in Airflow's own environment (WHOLE=1: a night by its runner, too)
 	AIRFLOW_HOME=$(CURDIR)/.airflow-test AIRFLOW__CORE__LOAD_EXAMPLES=False WHOLE=$(WHOLE) .venv-airflow/bin/python -m pytest -c /dev/null --rootdir airflow_dags -q airflow_dags/tests

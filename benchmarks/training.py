@@ -35,7 +35,7 @@ from recs.nn.zoo.timeline import Timeline, TimelineConfig
 
 HERE = Path(__file__).resolve().parent
 BATCH, ROWS_PER_FILE = 128, 4_096
-EVIDENCE, CANDIDATES = 156, 256         # of an example of `timeline`
+EVIDENCE, CANDIDATES = 164, 256         # of an example of `timeline`
 PRODUCT = {"cpu": 2_048, "cuda": 8_192}     # side of the matrices
 
 
