@@ -8,7 +8,7 @@ lists of the days that ended with this cut against what users did. It **fails** 
 how much and where to look); the night itself is published by then.
 
 A run is about one local day. Trigger it by hand with `run_date` to make any night again (a night that was published gives the same
-lists), or backfill a month: `airflow backfill create --dag-id recs_night --from-date 2024-03-01 --to-date 2024-03-31`. Every night of
+lists), or backfill a month: `airflow backfill create --dag-id recs_night --from-date 2024-03-01 --to-date 2024-03-31 --max-active-runs 1`. Every night of
 it is made with the model it could have had.
 """
 from __future__ import annotations
@@ -35,7 +35,8 @@ with dag(
 ):
     ingest = task("ingest", "{% if params.input %}" + submit("ingest", SOURCES, f"--wait {WAIT_S}")
                   + "{% else %}echo 'no input named: the tables stand as they are'{% endif %}", outlets=[EVENTS_READY])
-    derived = [task(job, submit(job, AS_OF)) for job in ("sessionize", "item_hours", "sequences")]
+    # tables that are past an earlier night stay where they are: recommend makes that night beside them
+    derived = [task(job, submit(job, AS_OF, f"--forward-only --wait {WAIT_S}")) for job in ("sessionize", "item_hours", "sequences")]
     flags = "{{ '--refresh' if params.refresh else '' }} {{ '--changed-only' if params.changed_only else '' }}"
     recommend = task("recommend", submit("recommend", NIGHT, f"--wait {WAIT_S}", flags))
     publish = task("publish", submit("publish", NIGHT, f"--wait {WAIT_S}"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from recs.etl.news import State, Step, next_step, recipe
+from recs.etl.news import State, StateError, Step, next_step, recipe
 from recs.jobs._cli import RunRecord, load, parser, run_job
 from recs.schemas import USERS, Table
 from recs.serve import nights
@@ -75,16 +75,23 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
     """The job as a command: flags, lease, session, run record; one line of JSON says what was done."""
     p = parser(doc, as_of=True)
     p.add_argument("--full", action="store_true", help="rebuild the table from all events, whatever state it is in")
+    p.add_argument("--forward-only", action="store_true", help="leave a table that is past this night: `recs recommend` makes it beside that")
+    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
     args = p.parse_args(argv)
 
     def body() -> None:
         config = load(args.config)
         record = RunRecord(name, args.root, config)
-        with lease(args.root):
+        with lease(args.root, wait_s=args.wait):
             lake = Lake(start(f"recs {name}", config.spark), args.root)
             max_batch = args.max_batch if args.max_batch is not None else nights.newest_batch(lake)
             began = time.monotonic()
-            counts = run(lake.spark, lake, config, args.as_of, max_batch, args.full)
+            try:
+                counts = run(lake.spark, lake, config, args.as_of, max_batch, args.full)
+            except StateError as e:
+                if not args.forward_only:
+                    raise
+                counts = {"step": "left", "why": str(e).partition(" and cannot")[0], "rows_written": 0}
         record.step(name, time.monotonic() - began, **counts)
         record.write(as_of=args.as_of.isoformat())
         print(json.dumps({"job": name, "as_of": args.as_of.isoformat(), "max_batch": max_batch, **counts}))

@@ -102,6 +102,21 @@ def test_a_night_without_news_moves_the_state_and_a_new_setting_starts_afresh(sp
     assert contents(lake)["sessions"] != before["sessions"]
 
 
+def test_a_command_leaves_a_table_that_is_past_the_night_where_that_is_asked(spark, lake: Lake, monkeypatch, capsys):
+    """So a scheduler may make last month's nights with this month's tables there."""
+    lake.append(as_events(spark, made_log(60, n_users=4, days=1)).coalesce(1), EVENTS, {})
+    monkeypatch.setattr("recs.jobs._stage.start", lambda *_: spark)
+
+    def asked(night: int, *flags: str) -> int:
+        return item_hours.main(["--config", "tiny", "--root", str(lake.root), "--as-of", cut(night).isoformat(), "--max-batch", "2", *flags])
+
+    assert asked(4, "--forward-only", "--wait", "1") == 0
+    version = lake.version(ITEM_HOURS)
+    assert asked(2) == 2 and "cannot go back" in capsys.readouterr().err
+    assert asked(2, "--forward-only") == 0 and '"step": "left"' in capsys.readouterr().out
+    assert lake.version(ITEM_HOURS) == version
+
+
 def test_a_state_opens_only_the_files_that_can_hold_news(spark, lake: Lake):
     """Two batches of ten days and a third of one: the update of the last night opens the third's file and no other."""
     log = made_log(900, days=10)
