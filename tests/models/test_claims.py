@@ -63,8 +63,10 @@ ORDER = Claim("order", ("order", "gap"), partial(histories_spoiled, other_order)
 GAP = Claim("gap", ("gap", "rhythm"), partial(histories_spoiled, other_times), 0.25)
 RHYTHM = Claim("rhythm", ("gap", "rhythm"), partial(histories_spoiled, other_times), 0.25)
 TEXT = Claim("text", ("text",), texts_spoiled, 0.25)
+# the gap effect asks for the newest item and the time since it together: what only adds a time to attention (tisasrec between events,
+# hstu to the request) goes as far as order does, .52 and .51 of the way on the log of gaps, and loses nothing with wrong times
 CLAIMS = {
-    "sasrec": ORDER, "gru4rec": ORDER, "lstm_attention": ORDER, "tisasrec": GAP, "hstu": GAP, "interest_dynamics": GAP,
+    "sasrec": ORDER, "gru4rec": ORDER, "tisasrec": ORDER, "hstu": ORDER, "lstm_attention": ORDER, "interest_dynamics": GAP,
     "transformer_lstm": RHYTHM, "lm_adapter": TEXT,
 }
 
