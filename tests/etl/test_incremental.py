@@ -108,7 +108,8 @@ def test_a_command_leaves_a_table_that_is_past_the_night_where_that_is_asked(spa
     monkeypatch.setattr("recs.jobs._stage.start", lambda *_: spark)
 
     def asked(night: int, *flags: str) -> int:
-        return item_hours.main(["--config", "tiny", "--root", str(lake.root), "--as-of", cut(night).isoformat(), "--max-batch", "2", *flags])
+        where = ["--config", "tiny", "--root", str(lake.root), "--as-of", cut(night).isoformat()]
+        return item_hours.main([*where, "--max-batch", "2", *flags])
 
     assert asked(4, "--forward-only", "--wait", "1") == 0
     version = lake.version(ITEM_HOURS)
