@@ -8,8 +8,8 @@ lists of the days that ended with this cut against what users did. It **fails** 
 how much and where to look); the night itself is published by then.
 
 A run is about one local day. Trigger it by hand with `run_date` to make any night again (a night that was published gives the same
-lists), or backfill a month: `airflow backfill create --dag-id recs_night --from-date 2024-03-01 --to-date 2024-03-31 --max-active-runs 1`. Every night of
-it is made with the model it could have had.
+lists), or backfill a month, every night with the model it could have had:
+`airflow backfill create --dag-id recs_night --from-date 2024-03-01 --to-date 2024-03-31 --max-active-runs 1`.
 """
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
     """The job as a command: flags, lease, session, run record; one line of JSON says what was done."""
     p = parser(doc, as_of=True)
     p.add_argument("--full", action="store_true", help="rebuild the table from all events, whatever state it is in")
-    p.add_argument("--forward-only", action="store_true", help="leave a table that is past this night: `recs recommend` makes it beside that")
+    p.add_argument("--forward-only", action="store_true", help="leave a table that is past this night; recommend makes it beside")
     p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
     args = p.parse_args(argv)
 
