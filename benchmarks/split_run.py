@@ -31,7 +31,7 @@ from recs.etl.sequences import SequenceRule, sequences
 from recs.evidence.histories import SEQUENCE_COLUMNS
 from recs.judge import replay
 from recs.judge.exams import NO_CUT, Cut, enough_cuts, exams_sampled, exams_to_fit, one_target
-from recs.models import Setting, make, model_class
+from recs.models import Setting, grid_of, make, model_class
 from recs.models.fitting import Fit, with_fixed
 from recs.serve.rules import Rules
 from recs.serve.score import recommend
@@ -100,7 +100,7 @@ class Run:
 
     @cached_property
     def grid(self) -> list[dict[str, Any]]:
-        return with_fixed(model_class(self.name).grid(self.setting), self.fixed)
+        return with_fixed(grid_of(self.name, self.setting), self.fixed)
 
     @property
     def _is_fitted(self) -> bool:

@@ -60,6 +60,11 @@ def parser(doc: str, *, night: bool = False, as_of: bool = False) -> argparse.Ar
     return p
 
 
+def add_wait(p: argparse.ArgumentParser) -> None:
+    """--wait: for how long a job that takes the lease may wait for it."""
+    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+
+
 def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """argparse shows the text of its own error type only."""
     def convert(text: str) -> Any:
@@ -95,7 +100,7 @@ def decide_by_hand(doc: str, name: str, decide: Callable[..., Any], argv: list[s
     p.add_argument("run_date", type=_typed(parse_date), metavar="YYYY-MM-DD", help="the night")
     p.add_argument("--list", default="main", dest="list_name", help="which list (default: %(default)s)")
     p.add_argument("--reason", required=True, help="why, in words; kept in the table")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

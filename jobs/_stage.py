@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from recs.etl.news import State, StateError, Step, next_step, recipe
-from recs.jobs._cli import RunRecord, load, parser, run_job
+from recs.jobs._cli import RunRecord, add_wait, load, parser, run_job
 from recs.schemas import USERS, Table
 from recs.serve import nights
 from recs.session import start
@@ -76,7 +76,7 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
     p = parser(doc, as_of=True)
     p.add_argument("--full", action="store_true", help="rebuild the table from all events, whatever state it is in")
     p.add_argument("--forward-only", action="store_true", help="leave a table that is past this night; recommend makes it beside")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:
@@ -91,7 +91,7 @@ def run_stage(doc: str, name: str, run: Callable[..., dict[str, Any]], argv: lis
             except StateError as e:
                 if not args.forward_only:
                     raise
-                counts = {"step": "left", "why": str(e).partition(" and cannot")[0], "rows_written": 0}
+                counts = {"step": "left", "why": e.stands, "rows_written": 0}
         record.step(name, time.monotonic() - began, **counts)
         record.write(as_of=args.as_of.isoformat())
         print(json.dumps({"job": name, "as_of": args.as_of.isoformat(), "max_batch": max_batch, **counts}))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 
-from recs.jobs._cli import load, parser, run_job
+from recs.jobs._cli import add_wait, load, parser, run_job
 from recs.report.show import rows
 from recs.report.views import connect
 from recs.serve.retention import newest_nights, old_folders, remove
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     p = parser(__doc__)
     p.add_argument("--nights", type=_at_least_one, metavar="N", help="run dates to keep (default: `keep.nights` of the configuration)")
     p.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

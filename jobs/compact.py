@@ -14,7 +14,7 @@ import json
 import time
 from datetime import timedelta
 
-from recs.jobs._cli import RunRecord, load, parser, run_job
+from recs.jobs._cli import RunRecord, add_wait, load, parser, run_job
 from recs.schemas import ALL_TABLES
 from recs.session import start
 from recs.tables import Lake, lease
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command."""
     p = parser(__doc__)
     p.add_argument("--keep-days", type=_days, default=30, metavar="N", help="versions this old can still be read (default: %(default)s)")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

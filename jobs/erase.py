@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from recs.jobs import _contest
-from recs.jobs._cli import RunRecord, load, parser, run_job
+from recs.jobs._cli import RunRecord, add_wait, load, parser, run_job
 from recs.schemas import BLOCKS, EVENTS, QUARANTINE, RECOMMENDATIONS, SEQUENCES, SESSIONS, USERS
 from recs.serve.retention import remove
 from recs.session import start
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; one line of JSON says what was done."""
     p = parser(__doc__)
     p.add_argument("user", help="the user’s id")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

@@ -24,7 +24,7 @@ from recs.etl.ingest import Tally
 from recs.etl.lookups import with_lookup_fingerprints
 from recs.etl.mapping import MappingError
 from recs.jobs._batch import Batch
-from recs.jobs._cli import RunRecord, _typed, load, parser, run_job
+from recs.jobs._cli import RunRecord, _typed, add_wait, load, parser, run_job
 from recs.session import start
 from recs.tables import Lake, lease
 
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--users", nargs="+", default=[], metavar="PATH", help="user files")
     p.add_argument("--backfill", action="store_true", help="accept events older than the lookback (ingest.lookback)")
     p.add_argument("--now", type=_typed(parse_instant), metavar="INSTANT", help="the batch's clock, for replays (default: the real one)")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

@@ -24,7 +24,7 @@ from recs.config import Config, ConfigError
 from recs.etl.news import State
 from recs.generate import GenerateConfig, generate, make_config
 from recs.jobs import _champion, _pages, derive, ingest, item_tables, publish, recommend, score_outcomes, text_vectors
-from recs.jobs._cli import HELD, RunRecord, _typed, code_version, load, parser, run_job
+from recs.jobs._cli import HELD, RunRecord, _typed, add_wait, code_version, load, parser, run_job
 from recs.judge import champions
 from recs.report.night import summary
 from recs.report.progress import Steps
@@ -124,7 +124,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument("--refresh", action="store_true", help="a new attempt that knows what arrived since the first")
     p.add_argument("--changed-only", action="store_true", help="score users with new events, carry the others' lists forward")
     p.add_argument("--train", action="store_true", help="fit the models anew even if the champion is fresh")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     return p.parse_args(argv)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from recs.clock import Night, local_today
 from recs.config import Config
 from recs.jobs import derive
-from recs.jobs._cli import HELD, RunRecord, code_version, load, parser, run_job
+from recs.jobs._cli import HELD, RunRecord, add_wait, code_version, load, parser, run_job
 from recs.models import model_class
 from recs.report.progress import Steps
 from recs.serve import nights
@@ -49,7 +49,7 @@ def run(
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     p = parser(__doc__, night=True)
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> int:

@@ -20,7 +20,7 @@ from recs.config import Config
 from recs.etl.news import State
 from recs.evidence.item_tables import ArtifactError, ItemTables
 from recs.jobs import _champion, derive, item_tables
-from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
+from recs.jobs._cli import RunRecord, add_wait, code_version, load, parser, run_job
 from recs.report.progress import Steps
 from recs.serve import nights, staging
 from recs.serve.inputs import Inputs, Readable
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     p = parser(__doc__, night=True)
     p.add_argument("--refresh", action="store_true", help="a new attempt that knows what arrived since the first")
     p.add_argument("--changed-only", action="store_true", help="score users with new events, carry the others' lists forward")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from recs.clock import from_micros, micros, parse_instant, parse_zone
 from recs.config import Config
 from recs.jobs import _pages
-from recs.jobs._cli import RunRecord, _typed, load, parser, run_job
+from recs.jobs._cli import RunRecord, _typed, add_wait, load, parser, run_job
 from recs.judge import drop, mornings, outcomes
 from recs.report.outcomes import line
 from recs.report.progress import Steps
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     p = parser(__doc__)
     p.add_argument("--as-of", type=_typed(parse_instant), metavar="INSTANT", help="the log is there up to here (default: as it stands)")
     p.add_argument("--days", type=int, default=DAYS, metavar="N", help="how many days back are looked at (default: %(default)s)")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> int:

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pyspark.sql import functions as F
 
 from recs.clock import from_micros, parse_date
-from recs.jobs._cli import _typed, load, parser, run_job
+from recs.jobs._cli import _typed, add_wait, load, parser, run_job
 from recs.schemas import BLOCKS, ITEM_VOCABULARY, NIGHTS
 from recs.session import start
 from recs.tables import Lake, TableError, lease
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("item", help="the item’s id")
     p.add_argument("--reason", required=True, help="why, in words; kept in the table `blocks`")
     p.add_argument("--on", type=_typed(parse_date), metavar="YYYY-MM-DD", help="from 00:00 UTC of this date (default: with the next night)")
-    p.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait this long for another run to finish")
+    add_wait(p)
     args = p.parse_args(argv)
 
     def body() -> None:

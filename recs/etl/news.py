@@ -31,6 +31,10 @@ Step = Literal["unchanged", "update", "full"]
 class StateError(ValueError):
     """A derived table cannot be brought to the state asked for; the message says from where to where, and what to do."""
 
+    def __init__(self, have: State, wanted: State) -> None:
+        self.stands = f"the table stands at {have}"
+        super().__init__(f"{self.stands} and cannot go back to {wanted}: rebuild with --full, or under another --root")
+
 
 @dataclass(frozen=True)
 class State:
@@ -66,7 +70,7 @@ def next_step(note: dict[str, Any], wanted: State, made_by: str, full: bool) -> 
     if have == wanted:
         return "unchanged"
     if wanted.as_of_us < have.as_of_us or wanted.max_batch < have.max_batch:
-        raise StateError(f"the table stands at {have} and cannot go back to {wanted}: rebuild with --full, or under another --root")
+        raise StateError(have, wanted)
     return "update"
 
 

@@ -148,8 +148,8 @@ class Own:
         place, weight = np.arange(len(ends)), np.zeros(len(ends))
         for back in range(1, STANDS + 1):
             newest = ends - back
-            inside = place < newest     # of a shorter history, too, or it would be another user's event
-            here = place[inside][self.histories.item[place[inside]] == self.histories.item[newest[inside]]]
+            earlier = place[place < newest]     # of a shorter history none, or it would be another user's event
+            here = earlier[self.histories.item[earlier] == self.histories.item[newest[earlier]]]
             for lag in range(1, FOLLOWED + 1):
                 then = (here + lag)[here + lag < ends[here]]
                 weight += np.bincount(then, minlength=len(ends)) / (lag * back)

@@ -80,8 +80,8 @@ def fit(
     versions, for the manifests of examples.  `histories`: SEQUENCE_COLUMNS of all users up to the present.  Without any exam the model
     keeps its first guess.
     """
-    cls, fixed = model_class(name), {**setting.fixed.get(name, {}), **(fixed or {})}
-    grid = with_fixed(grid_of(name, setting), fixed)
+    cls, grid = model_class(name), with_fixed(grid_of(name, setting), fixed or {})
+    fixed = {**setting.fixed.get(name, {}), **(fixed or {})}
     with Exams.open(exams, tables, rules, k, until, scratch, horizon_us or setting.horizon_us, facts, histories) as replay:
         if not replay.n_lists:
             log.warning("%s: nothing followed the earlier cuts; the model keeps its first guess", name)

@@ -7,6 +7,7 @@ Shapes: U users of a batch (with something to hit), I items, K list length, P pa
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -118,6 +119,11 @@ class Fit:
     tried: list[tuple[dict[str, Any], float]]
     metrics: dict[str, float] = field(default_factory=dict)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def seconds_left(until: float, share: float) -> float:
+    """A share of the time up to this reading of time.monotonic(), a second at least."""
+    return max(share * (until - time.monotonic()), 1.0)
 
 
 class SettingError(ValueError):

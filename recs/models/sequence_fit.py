@@ -42,7 +42,7 @@ from recs.nn.staged import Staged, read_columns
 from recs.nn.train import Trained, train
 from recs.nn.tuning import TuningConfig
 
-from .fitting import Fit, Replay
+from .fitting import Fit, Replay, seconds_left
 from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
 from .sequence_graded import graded_examples, graded_training, graded_validation
@@ -230,7 +230,7 @@ class _Bench:
     ) -> tuple[Trained, TrainConfig]:
         """Epochs as many as fit into a share of the time."""
         if until is not None:
-            left_s = max(share * (until - time.monotonic()), 1.0)
+            left_s = seconds_left(until, share)
             settings |= {"max_minutes": left_s / 60, "epochs": _affordable(net, data, TrainConfig(**settings), SPARE * left_s)}
         config = TrainConfig(**settings)
         how = train(net, data, asked, config, self.folder / f"{name}-{data.folder.name}", check_hashes=False)

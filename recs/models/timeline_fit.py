@@ -25,7 +25,7 @@ from recs.judge.metrics import ndcg_of_hits
 from recs.nn.staged import Staged, link_together, read_columns
 
 from .base import Setting
-from .fitting import Fit, Replay
+from .fitting import Fit, Replay, seconds_left
 from .timeline import together
 from .timeline_examples import LEAST_LISTS, Nights, examples_of, write_book
 from .timeline_network import Network
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 K = 10                      # of the metric that rankers are chosen by
 STARTS = (0.0, 0.5)         # of the prior as a logit: where trees may begin
-NETWORK_SHARE = 0.25        # of the time left, for a network of the choice; what trains it again has
-AGAIN_SHARE = 0.8
+NETWORK_SHARE = 0.25        # of the time left, for a network of the choice
+AGAIN_SHARE = 0.8           # … and for the one that is trained on all nights
 
 
 def fit(params: dict[str, Any], setting: Setting, replay: Replay, before: dict[str, np.ndarray] | None = None) -> Fit:
@@ -138,7 +138,7 @@ class _Bench:
 
     def _within(self, share: float) -> dict[str, float]:
         """The trainer's limit: a share of the time that is left."""
-        return {} if self.until is None else {"max_minutes": max(share * (self.until - time.monotonic()), 1.0) / 60}
+        return {} if self.until is None else {"max_minutes": seconds_left(self.until, share) / 60}
 
     def trees(self, data: Staged, start: float) -> dict[str, np.ndarray]:
         """Arrays of trained trees that begin at a share of the prior."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from local_replay import LocalReplay, question
 from recs.clock import micros
 from recs.evidence.histories import Histories
 from recs.generate import make_config
-from recs.generating import log, oracle, truth
+from recs.generating import log, oracle
 from recs.generating.world import build
 from recs.judge.metrics import ndcg_of_hits
+from recs.models import make
 from recs.models.base import Model
 from recs.models.fitting import Question
 
+LOG = {"preset": "shop", "n_events": 60_000, "days": 90, "seed": 7}
 NIGHTS, JUDGED = 14, 4          # the last JUDGED are judged, the others trained on
 Lists = Callable[[int, Question], np.ndarray]
 
@@ -47,6 +50,17 @@ class Made:
         users = [q.histories.user_ids for q in self.replay.only(range(JUDGED)).questions.values()]
         return np.concatenate(found), np.concatenate(users)
 
+    @cached_property
+    def way(self) -> tuple[float, float]:
+        """NDCG@10 of recent popularity and of the oracle."""
+        recent = make("recent_popularity", {"stat": "decay_3d"})
+        return self.judged(of(recent))[0].mean(), self.judged(lambda n, q: self.oracle[n])[0].mean()
+
+    def closed(self, found: np.ndarray) -> float:
+        """The share of the way that a model's NDCG@10 of the judged lists goes."""
+        popular, best = self.way
+        return (found.mean() - popular) / (best - popular)
+
 
 def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
     """The log of these settings of the generator, with item tables of these kinds."""
@@ -58,9 +72,7 @@ def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
     frame = pd.DataFrame({
         "user": rows.user_id.str[1:].astype(int), "item": rows.item_id.str[1:].astype(int), "ts": rows.ts_ms.to_numpy(np.int64) * 1000,
     }).sort_values(["user", "ts"], ignore_index=True, kind="stable")
-    told = truth.raw_items(world, np.arange(len(world.items.topic)))
-    title = dict(zip(told["item"].str[1:].astype(int), told["title"], strict=True))
-    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds, said=title.__getitem__) for n, cut in enumerate(cuts)}
+    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds) for n, cut in enumerate(cuts)}
     then = frame[frame.ts < micros(cuts[JUDGED - 1])]
     known = Histories.of(**{f"u{u:03d}": list(zip(g.item, g.ts, strict=True)) for u, g in then.groupby("user")})
     lists = pd.concat([oracle.block_lists(world, log.users_of(config, b)) for b in range(log.user_blocks(config))])

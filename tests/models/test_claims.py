@@ -10,18 +10,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_nights import Made, interval, made, of
+from generated_nights import LOG, Made, interval, made, of
 
 from recs.models import MODELS, make
 from recs.models.base import Setting
 from recs.models.fitting import Question
 
-LOG = {"preset": "shop", "n_events": 60_000, "days": 90, "seed": 7}
 QUICK = {
     "length": 32, "windows": 4, "epochs": 10, "network": {"dim": 64, "dropout": 0.2},
     "train": {"precision": "fp32", "threads": 1},
@@ -35,9 +32,14 @@ def other_order(q: Question, seed: int = 0) -> Question:
     return replace(q, histories=replace(h, item=h.item[at], type_code=h.type_code[at]))
 
 
-@cache
-def log_of(folder: Path, **settings) -> Made:
-    return made(folder, (), **LOG, **settings)
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made(tmp_path_factory.mktemp("on"), (), emphasis="order", **LOG)
+
+
+@pytest.fixture(scope="module")
+def unordered(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made(tmp_path_factory.mktemp("off"), (), without=("order", "gap"), **LOG)
 
 
 def asked(name: str, world: Made) -> tuple[np.ndarray, tuple[float, float, float]]:
@@ -50,13 +52,9 @@ def asked(name: str, world: Made) -> tuple[np.ndarray, tuple[float, float, float
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "tisasrec", "hstu", "lstm_attention"])
-def test_a_sequence_model_learns_order_where_it_decides(name: str, tmp_path_factory: pytest.TempPathFactory):
-    base = tmp_path_factory.getbasetemp()
-    world, bare = log_of(base / "order", emphasis="order"), log_of(base / "no-order", without=("order", "gap"))
-    (mine, lost), (_, lost_there) = asked(name, world), asked(name, bare)
-    popular = world.judged(of(make("recent_popularity", {"stat": "decay_3d"})))[0].mean()
-    best = world.judged(lambda n, q: world.oracle[n])[0].mean()
-    closed = (mine.mean() - popular) / (best - popular)
+def test_a_sequence_model_learns_order_where_it_decides(name: str, ordered: Made, unordered: Made):
+    (mine, lost), (_, lost_there) = asked(name, ordered), asked(name, unordered)
+    (popular, best), closed = ordered.way, ordered.closed(mine)
     said = "; ".join("{:.3f} [{:.3f}, {:.3f}]".format(*some) for some in (lost, lost_there))
     print(f"{name}: popular {popular:.3f}, model {mine.mean():.3f}, oracle {best:.3f}, closed {closed:.2f}; shuffled {said}")
     assert closed > 0.4

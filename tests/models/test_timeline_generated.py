@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from generated_nights import Made, interval, made, of, other_times
+from generated_nights import LOG, Made, interval, made, of, other_times
 
 from recs.models import make
 from recs.models.base import Model, Setting
@@ -35,20 +35,14 @@ class Found:
 
 def measured(world: Made) -> Found:
     model, twin = fitted(world), fitted(world, time=False)
-    recent = make("recent_popularity", {"stat": "decay_3d"})
     mine, users = world.judged(of(model))
-    plain, popular = world.judged(of(twin))[0], world.judged(of(recent))[0]
-    best = world.judged(lambda n, q: world.oracle[n])[0]
+    plain, (popular, best) = world.judged(of(twin))[0], world.way
     confused = world.judged(lambda n, q: other_times(q).lists(model))[0]
-    way = best.mean() - popular.mean()
-    print(f"{len(users)} lists: popular {popular.mean():.4f} twin {plain.mean():.4f} timeline {mine.mean():.4f} oracle {best.mean():.4f}")
+    print(f"{len(users)} lists: popular {popular:.4f} twin {plain.mean():.4f} timeline {mine.mean():.4f} oracle {best:.4f}")
     return Found(
-        (mine.mean() - popular.mean()) / way, (plain.mean() - popular.mean()) / way, interval(mine - plain, users),
+        world.closed(mine), world.closed(plain), interval(mine - plain, users),
         interval(mine - confused, users),
     )
-
-
-LOG = {"preset": "shop", "n_events": 60_000, "days": 90, "seed": 7}
 
 
 @pytest.fixture(scope="module")
