@@ -1,14 +1,17 @@
 """Examples of histories, from questions about earlier nights: what a sequence model is trained on, in fixed shapes.
 
     question    histories before the cut, request time, what came true
-    known       all users' histories up to the present, without a question
+    known       all users' histories up to the present: the newest event is what came true after the others
     staged      window 0: the newest L events of a user, and up to T items that came true after them
-                windows 1 …: his older events, L at a time; each begins with the event the one before it ends with
+                windows 1 …: his older events, L at a time, and the event that came after them
     gathered    the same by the network's numbers, with the positions that are trained
 
 A user is asked about many nights, and his histories of two nights overlap: the positions of one of them, the newest, are trained on the
 item that follows, those of the others only at their end, on what came true.  Where known items are not listed, a position is
 trained only if the next item is new in its window: to predict the rest would be to learn what is never asked.
+
+Every window ends with something that came true, because lists are asked at the end of a history: positions count from there, and a
+last position that training seldom asks costs half the NDCG (deskdrop, benchmarks/README.md).
 
 Shapes: U users, N examples, L events, T targets.
 """
@@ -34,6 +37,7 @@ from .sequence_network import numbered, numbers_of
 from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
+FORMAT = 2      # of what is staged: examples of another are never taken for these
 HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "request_us")
 
 
@@ -52,7 +56,7 @@ class Shape:
     @property
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
-        facts = ["sequence", self.length, self.windows, self.targets, *(["places"] * self.places), *(["values"] * self.values),
+        facts = ["sequence", FORMAT, self.length, self.windows, self.targets, *(["places"] * self.places), *(["values"] * self.values),
                  *([self.written] * bool(self.written)),
                  *([f"graded {self.graded}"] * bool(self.graded))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -79,26 +83,28 @@ def read_history(
 
 
 def known_examples(shape: Shape, before_us: int | None, histories: Histories) -> dict[str, np.ndarray]:
-    """The same of histories before an instant (None: whole ones) after which nothing is known: all positions, no target."""
+    """The same of histories before an instant (None: whole ones), each with its newest event as what came true after the others."""
     histories = histories if before_us is None else histories.before(before_us)
     histories = histories.take(np.flatnonzero(np.diff(histories.offsets) > 1))
-    nothing = np.full((len(histories), shape.targets), -1, np.int32)
-    last_us = histories.ts[histories.offsets[1:] - 1]
-    return _windows(shape, histories, last_us, user_hashes(histories), nothing, np.zeros(len(histories)))
+    newest = histories.offsets[1:] - 1
+    before, request_us = histories.where(_back(histories) > 0), histories.ts[newest]
+    return _windows(shape, before, request_us, user_hashes(histories), _one(shape, histories.item[newest]), np.ones(len(histories)))
 
 
 def _windows(
     shape: Shape, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    parts = [_window(shape, 0, histories, request_us, who, target, wanted)]
-    back = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(histories.n_events)
+    """`asked_us` [N]: when the history was asked of which this is a window."""
+    parts, back = [_window(shape, 0, histories, request_us, who, target, wanted) | {"asked_us": request_us}], _back(histories)
     for number in range(1, shape.windows):
-        older = histories.where(back >= number * (shape.length - 1)) if shape.length > 1 else histories.take(np.empty(0, np.int64))
-        users = np.flatnonzero(np.diff(older.offsets) > 1)
+        older = histories.where(back >= number * shape.length)
+        users = np.flatnonzero(np.diff(older.offsets) > 0)
         if not len(users):
             break
-        nothing = np.full((len(users), shape.targets), -1, np.int32)
-        parts.append(_window(shape, number, older.take(users), request_us[users], who[users], nothing, np.zeros(len(users))))
+        follows = histories.offsets[1:][users] - number * shape.length      # the event after them
+        found = _window(
+            shape, number, older.take(users), histories.ts[follows], who[users], _one(shape, histories.item[follows]), np.ones(len(users)))
+        parts.append(found | {"asked_us": request_us[users]})
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
@@ -108,6 +114,16 @@ def _window(
     events = newest_events(histories, request_us, shape.length, shape.places, shape.values)
     return {name: events[name] for name in HISTORY if name in events} | {
         "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
+
+
+def _back(histories: Histories) -> np.ndarray:
+    """[E] how many events of its user each lies before the newest."""
+    return np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(histories.n_events)
+
+
+def _one(shape: Shape, item: np.ndarray) -> np.ndarray:
+    """[U, T] targets, of which there is one."""
+    return np.where(np.arange(shape.targets) == 0, item[:, None], -1).astype(np.int32)
 
 
 def user_hashes(histories: Histories) -> np.ndarray:
@@ -178,8 +194,8 @@ def _new_users_marked(newest_first: Sequence[Staged]) -> Iterable[dict[str, np.n
         columns = read_columns(night, night.fields)
         users, place = np.unique(columns["who"], return_inverse=True)
         newest_us = np.full(len(users), np.iinfo(np.int64).min)
-        np.maximum.at(newest_us, place, columns["request_us"])
-        whole = ~np.isin(columns["who"], seen) & (columns["request_us"] == newest_us[place])
+        np.maximum.at(newest_us, place, columns["asked_us"])
+        whole = ~np.isin(columns["who"], seen) & (columns["asked_us"] == newest_us[place])
         keep = whole | (columns["window"] == 0)
         yield {name: values[keep] for name, values in (columns | {"whole": whole}).items()}
         seen = np.union1d(seen, users)
@@ -187,7 +203,8 @@ def _new_users_marked(newest_first: Sequence[Staged]) -> Iterable[dict[str, np.n
 
 def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, held_out: float) -> dict[str, np.ndarray]:
     found = by_number(columns, numbers, columns["whole"], repeats)
-    found["target"] = np.where(held(columns["who"], held_out)[:, None], 0, found["target"])
+    asked = (columns["window"] > 0) | ~held(columns["who"], held_out)
+    found["target"] = np.where(asked[:, None] & (repeats | _new(found["target"], found["h_item"])), found["target"], 0)
     says = found["follow"].any(axis=1) | found["target"].any(axis=1)
     return {name: values[says] for name, values in found.items()}
 
@@ -199,6 +216,11 @@ def by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarra
     follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
     text = {"h_text": columns["h_text"]} if "h_text" in columns else {}
     return found | text | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
+
+
+def _new(target: np.ndarray, h_item: np.ndarray) -> np.ndarray:
+    """[N, T] bool: is the target not in its row's history?"""
+    return ~np.stack([(h_item == target[:, [t]]).any(axis=1) for t in range(target.shape[1])], axis=1)
 
 
 def first_meetings(h_item: np.ndarray) -> np.ndarray:
