@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from recs.clock import DAY
 from recs.nn.items import ItemVectors
 from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
@@ -57,6 +58,7 @@ class NextItemConfig(BaseModel):
     negatives: int = Field(256, ge=1)               # of sampled and gbce, shared by the batch
     calibration: float = Field(0.75, ge=0, le=1)    # t of gbce; 0: plain binary cross-entropy with negatives
     unobserved: float = Field(0.02, gt=0, le=1)     # weight of what did not come true in squares
+    half_life: float | None = Field(None, gt=0)     # days: of what came true so long before the newest, a step learns half; None: all
     ahead: int = Field(1, ge=1)                     # a position is trained on so many of the events that follow
     temperature: float | None = Field(None, gt=0)   # None: dot products; else cosines, divided by it
     said: int = Field(0, ge=0)                      # width of the texts' vectors, 0 = none; the fit knows it, as the next three
@@ -130,7 +132,8 @@ class NextItem(nn.Module):
         return {"item.weight": self.item.weight.new_zeros(n, self.config.dim)}
 
     def prepare(self, batch: Batch) -> None:
-        """Before training, with some of its examples: scalers and the like are fitted here."""
+        """Before training, with some of its examples, the newest among them: scalers and the like are fitted here."""
+        self.newest_us = int(batch["request_us"].max())
         if self.config.values and hasattr(self, "event"):
             self.event.prepare(batch)
 
@@ -156,7 +159,11 @@ class NextItem(nn.Module):
     def _loss(self, batch: Batch) -> Tensor:
         states, rows_of, wanted, met = [], [], [], 0
         together = len(batch["h_len"]) if batch["h_len"].is_cuda else ROWS
-        for rows in batch["h_len"].argsort().split(together):
+        batch = self._learned(batch)
+        says = torch.nonzero(batch["follow"].any(1) | batch["target"].any(1)).squeeze(1)
+        if not len(says):
+            return torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0.0
+        for rows in says[batch["h_len"][says].argsort()].split(together):
             part = {name: values[rows] for name, values in batch.items()}
             width = self._width(part)
             states_BLD = self.encode(newest(part, width))
@@ -167,6 +174,16 @@ class NextItem(nn.Module):
             wanted.append(item)
             met += len(used)
         return self._loss_of(self._scaled(torch.cat(states)), torch.cat(rows_of), torch.cat(wanted).long())
+
+    def _learned(self, batch: Batch) -> Batch:
+        """The batch with what this step learns of it: old positions are drawn by their half-life (Petrov and Macdonald, RecSys 2022,
+        draw the targets of a sequence by their recency)."""
+        if self.config.half_life is None:
+            return batch
+        ask_us = torch.cat([batch["h_ts"][:, 1:], batch["request_us"].unsqueeze(1)], dim=1)
+        days = (self.newest_us - ask_us).clamp(min=0).float() / DAY
+        drawn = torch.rand(days.shape, device=days.device) < torch.exp2(-days / self.config.half_life)
+        return {**batch, "follow": batch["follow"] * drawn, "target": batch["target"] * drawn[:, -1:]}
 
     def _pairs(self, part: Batch, width: int) -> tuple[Tensor, Tensor]:
         """[N] cells (history · width + position) and the items they are trained on."""

@@ -64,6 +64,7 @@ class LMHistory(Biased):
 
     def prepare(self, batch: Batch) -> None:
         """Ratings are learned from their mean on."""
+        super().prepare(batch)
         if self.graded:
             nn.init.constant_(self.bias.weight, float(batch["rating"].mean()))
 
