@@ -37,7 +37,8 @@ def of_the_night(lake: Lake, config: Config, derived: Readable, attempt: nights.
     """The model that makes this attempt's lists.
 
     The one in the attempt's tuple where it has been chosen; else the champion that knows nothing after the cut, after the contest of
-    a first night, or a refit when one is due (or wanted: `anew`).
+    a first night, or a refit when one is due (or wanted: `anew`).  A champion that this version of the code cannot serve is succeeded by
+    its refit unjudged: it could make no lists to be judged against.
     """
     if attempt.model_version:
         known = [r for r in champions.models(lake) if r["model_version"] == attempt.model_version]
@@ -45,7 +46,8 @@ def of_the_night(lake: Lake, config: Config, derived: Readable, attempt: nights.
             raise TableError(f"{lake.path(MODELS)} has no model {attempt.model_version}, which {attempt.name} was made with; use --refresh")
         return train.at_hand(lake, known[0])
     latest, reigning = champions.champion(lake), champions.champion(lake, attempt.night.as_of_us)
-    if reigning is not None:
+    fault = train.fault_of(lake, reigning) if reigning is not None else ""
+    if reigning is not None and not fault:
         past = latest["model_version"] != reigning["model_version"]     # a night before the champion's time changes nothing
         if past or not (anew or refit_due(champions.models(lake), reigning, config, attempt.night.as_of_us)):
             return train.at_hand(lake, reigning)
@@ -57,6 +59,13 @@ def of_the_night(lake: Lake, config: Config, derived: Readable, attempt: nights.
             champions.decide(lake, first, PATIENCE_S)
         return next(t for t in trained if t.version == row["model_version"])    # a past night with no champion of its time: not crowned
     refit = next((t for t in trained if t.row["name"] == reigning["name"]), None)
+    if fault:
+        heir = refit or trained[0]
+        if heir.version != reigning["model_version"]:
+            facts = {"before": reigning["model_version"], "by": "night", "reason": fault, "at_us": nights.now_us()}
+            kind = "refit" if heir.row["recipe"] == reigning["recipe"] else "recipe"
+            champions.decide(lake, champions.Decision(heir.version, "promoted", kind, **facts), PATIENCE_S)
+        return heir
     if refit is None or refit.version == reigning["model_version"]:     # no longer configured, or fitted from the same data
         return train.at_hand(lake, reigning)
     decided = judge(lake, config, derived, attempt, refit.row, reigning, "night", quietly)

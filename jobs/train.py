@@ -30,7 +30,7 @@ from recs.jobs._cli import RunRecord, code_version, load, parser, run_job
 from recs.judge import champions, replay
 from recs.judge.exams import Cut, enough_cuts, exams_to_fit
 from recs.judge.promotion import recipe_of
-from recs.models import Setting, grid_of, make, model_class
+from recs.models import ModelError, Setting, grid_of, make, model_class
 from recs.models import load as load_model
 from recs.models.fitting import Fit
 from recs.report.progress import Steps
@@ -123,6 +123,8 @@ def goes_on_from(lake: Lake, config: Config, as_of_us: int) -> Row | None:
     reigning = champions.champion(lake, as_of_us)
     if reigning is None or not model_class(reigning["name"]).trains or reigning["recipe"] != recipe_of(reigning["name"], config):
         return None
+    if fault_of(lake, reigning):
+        return None
     return reigning if _warm_starts(reigning) < config.fit.warm_starts else None
 
 
@@ -207,6 +209,15 @@ def _saved(lake: Lake, config: Config, attempt: nights.Attempt, name: str, fitte
 def at_hand(lake: Lake, row: dict[str, Any]) -> Trained:
     """A model that lies under the lake's root, by its row."""
     return Trained(row, _folder(lake, "_models") / row["model_version"], is_new=False)
+
+
+def fault_of(lake: Lake, row: dict[str, Any]) -> str:
+    """Why this version of the code cannot make lists with the model; '' where it can."""
+    try:
+        load_model(at_hand(lake, row).path)
+    except ModelError as e:
+        return str(e)
+    return ""
 
 
 def _folder(lake: Lake, part: str) -> Path:

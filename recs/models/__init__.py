@@ -61,12 +61,15 @@ def _weights(file: Path) -> dict[str, np.ndarray]:
 
 
 def load(path: str | Path) -> Model:
-    """The model in a folder written by `Model.save`."""
+    """The model in a folder written by `Model.save`; ModelError also for one trained on evidence that the code does not make any more."""
     file = Path(path) / "model.json"
     try:
         body = json.loads(file.read_text())
-        return make(body["name"], body["params"], _weights(Path(path) / WEIGHTS))
+        model = make(body["name"], body["params"], _weights(Path(path) / WEIGHTS))
     except FileNotFoundError as e:
         raise ModelError(f"{file}: missing; give the folder of a trained model") from e
     except (json.JSONDecodeError, KeyError, TypeError) as e:
         raise ModelError(f"{file}: not a model description: {e}") from e
+    if body.get("reads", "") != model.reads:
+        raise ModelError(f"{file}: trained on other evidence than this version of recs gathers: train it again (the next recs night will)")
+    return model

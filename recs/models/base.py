@@ -135,6 +135,14 @@ class Model(ABC):
         picked = np.take_along_axis(full, np.maximum(columns, 0), axis=1)
         return np.where(columns >= 0, picked, -np.inf).astype(np.float32)
 
+    @property
+    def reads(self) -> str:
+        """Fingerprint of what today's code makes of histories and item tables for this model, where weights depend on it; '' = they do not.
+
+        A model that was trained on something else must not be served: recs.models.load refuses it.
+        """
+        return ""
+
     def save(self, path: Path) -> None:
         """Write `model.json`, and `weights.safetensors` when there are any, into the folder; recs.models.load opens it."""
         path.mkdir(parents=True, exist_ok=True)
@@ -143,7 +151,8 @@ class Model(ABC):
 
             # safetensors writes the bytes as they lie: those of a transposed array would come back in another order
             save_file({name: np.asarray(array, order="C") for name, array in self.weights.items()}, path / WEIGHTS)
-        (path / "model.json").write_text(json.dumps({"name": self.name, "params": self.params}, indent=1, sort_keys=True))
+        body = {"name": self.name, "params": self.params, **({"reads": self.reads} if self.reads else {})}
+        (path / "model.json").write_text(json.dumps(body, indent=1, sort_keys=True))
 
 
 class TopK:

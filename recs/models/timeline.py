@@ -13,6 +13,7 @@ Shapes: U users, I items, P pairs, C candidates, K list length.
 """
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -86,6 +87,11 @@ class Timeline(Model):
     def recipe(self) -> Recipe:
         """The evidence of these parameters."""
         return recipe_of(self.params)
+
+    @property
+    def reads(self) -> str:
+        """Names of the evidence, in order."""
+        return hashlib.sha256("\n".join(self.recipe.names).encode()).hexdigest()[:16] if self.weights else ""
 
     def retrieve(
         self, histories: Histories, request_us: np.ndarray, tables: ItemTables, k: int, forbidden: Mask | None = None, block: int = 65_536,

@@ -17,6 +17,7 @@ from recs.config import FitConfig, PromotionConfig  # noqa: E402
 from recs.etl.news import State  # noqa: E402
 from recs.jobs import _again, _champion, evaluate, promote, train  # noqa: E402
 from recs.judge import champions  # noqa: E402
+from recs.models import ModelError, load  # noqa: E402
 from recs.report.progress import Steps  # noqa: E402
 from recs.schemas import METRICS, MODELS, SEQUENCES  # noqa: E402
 from recs.serve import nights  # noqa: E402
@@ -213,3 +214,20 @@ def broken_folder(lake: Lake, row: dict, how: str) -> dict:
     nan = make("blend", {"weights": {"popular@users_all": float("nan")}})
     (nan if how == "nan" else make("personal", json.loads(row["params"]) | {"span": "no such span"})).save(path)
     return row | {"model_version": f"{how}-x", "content_hash": folder_hash(path)}
+
+
+def test_a_champion_that_the_code_cannot_serve_is_succeeded_by_its_refit(lake: Lake):
+    """As after an upgrade that reads other evidence: the night goes on, and says why the champion changed."""
+    before = champions.champion(lake, night(2).as_of_us)
+    file = Path(lake.root) / "_models" / before["model_version"] / "model.json"
+    kept = file.read_text()
+    file.write_text(json.dumps(json.loads(kept) | {"reads": "what an earlier version gathered"}))
+    with pytest.raises(ModelError, match="trained on other evidence"):
+        load(file.parent)
+    heir = _champion.of_the_night(lake, settings(), lake, attempt_at(3))
+    last = champions.decisions(lake)[-1]
+    assert heir.is_new and heir.row["name"] == before["name"] and champions.champion(lake)["model_version"] == heir.version
+    assert (last["decision"], last["before"]) == ("promoted", before["model_version"]) and "trained on other evidence" in last["reason"]
+    again = _champion.of_the_night(lake, settings(), lake, attempt_at(3))
+    assert (again.version, again.is_new) == (heir.version, False)
+    file.write_text(kept)
