@@ -21,7 +21,7 @@ nightly: setup   ## set up, then run the whole night on the embedded default
 # two processes with a Spark session each: a session waits for its driver half of the time
 test: setup      ## set up, then run the tests (lint and layering among them)
 	.venv/bin/ruff check .
-	$(PY) -m pytest -m "not slow" -n 2 --dist loadfile
+	$(PY) -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## the slow tests: kills, clusters, full nights
 	$(PY) -m pytest -m slow

@@ -82,7 +82,7 @@ class _Recorder:
         self.real = {way: getattr(bench, way) for way in ("by_users", "by_nights", "trained")}
         bench.by_users = lambda b, nights: self._note(b, "by_users", nights)
         bench.by_nights = lambda b, *data: self._note(b, "by_nights", *data)
-        bench.trained = lambda b, name, nights, chosen, figures: self._note(b, "trained", nights)
+        bench.trained = lambda b, name, known, nights, chosen, figures: self._note(b, "trained", known, nights)
 
     def __exit__(self, *_: object) -> None:
         for way, method in self.real.items():

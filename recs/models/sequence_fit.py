@@ -3,7 +3,8 @@
     examples        of every night, written once as staged Parquet by the executors (recs/models/sequence_examples.py), and of what is
                     known: all users' histories up to the present
     held out        several nights: the latest of them; the network is trained on the earlier ones and on what was known at the first of
-                    the latest, and the best number of epochs is kept
+                    the latest, and the best number of epochs is kept; twice: with the earlier nights' questions, and from histories alone,
+                    which is better where items live for days and most questions are about items that are gone
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
@@ -57,6 +58,7 @@ VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
+ALONE_SHARE = 0.4           # of that, for histories alone
 FROZEN_FIRST = 0.4          # of the time, where the language model is tuned afterwards
 SEEN_BEFORE = 4_096         # examples that scalers are fitted on
 BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
@@ -82,7 +84,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         every = [by_night[n] for n in nights]
         if params["chosen"]:
             with known(replay, shape, None, shared) as present:
-                return bench.trained("every", present + every, params["chosen"], {})
+                return bench.trained("every", present, every, params["chosen"], {})
         latest = _latest(nights, by_night)
         # what followed a night that is held out must not be what followed a night that is trained on
         first_held_us = min(replay.cuts_us[n] for n in latest)
@@ -91,7 +93,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
             return bench.by_users(every)
         with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
             since_us = max(replay.cuts_us[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
-            return bench.by_nights(then + early, [by_night[n] for n in latest], present + every, since_us)
+            return bench.by_nights(then, early, [by_night[n] for n in latest], present, every, since_us)
 
 
 def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
@@ -155,21 +157,38 @@ class _Bench:
         numbers, share = Numbers.of(nights, self.params["least"]), self.params["held_out"]
         data, asked = self._training("training", nights, numbers, share), self._asked("asked", nights, numbers, None, share)
         if not asked.rows:      # so few users that the hash chose none
-            return self.trained("every", nights, {"epochs": self.params["epochs"]}, {})
+            return self.trained("every", [], nights, {"epochs": self.params["epochs"]}, {})
         weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, 1.0)
         return self._fit(weights, chosen, data, figures)
 
-    def by_nights(self, early: Sequence[Staged], latest: Sequence[Staged], every: Sequence[Staged], since_us: int) -> Fit:
-        """The number of epochs that orders the latest nights best; trained so long on all.  `since_us`: the newest of the early cuts."""
-        numbers = Numbers.of(early, self.params["least"])
-        data, asked = self._training("early", early, numbers), self._asked("latest", latest, numbers, since_us)
-        _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, FIRST_RUN)
-        return self.trained("every", every, chosen, figures)
+    def by_nights(
+        self, then: list[Staged], early: list[Staged], latest: list[Staged], present: list[Staged], every: list[Staged], since_us: int,
+    ) -> Fit:
+        """The epochs that order the latest nights best, and whether with questions; trained so long on all.
 
-    def trained(self, name: str, nights: Sequence[Staged], chosen: dict[str, Any], figures: dict[str, float]) -> Fit:
-        """Trained on these nights for the epochs chosen, without asking anything."""
-        numbers = Numbers.of(nights, self.params["least"])
-        data = self._training(name, nights, numbers)
+        `then`, `present`: what was known at the first of the latest, and is now; `since_us`: the newest of the early cuts.
+        """
+        alone = sum(staged.rows for staged in then) >= LEAST_EXAMPLES and not self.params.get("graded")
+        kinds = [{"nights": 0}, {}] if alone else [{}]
+        share, found = FIRST_RUN, []
+        for number, kind in enumerate(kinds):
+            some = then + early[: kind.get("nights")]
+            numbers = Numbers.of(some, self.params["least"])
+            data, asked = self._training(f"early-{number}", some, numbers), self._asked(f"latest-{number}", latest, numbers, since_us)
+            part = share * ALONE_SHARE if number < len(kinds) - 1 else share
+            _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, part)
+            found.append((figures, chosen | kind))
+            log.info("%s: %.4f %s", self.name, figures.get(TrainConfig().metric, 0.0), "from histories alone" if kind else "with questions")
+        figures, chosen = max(found, key=lambda f: f[0].get(TrainConfig().metric, 0.0))
+        return self.trained("every", present, every, chosen, figures)
+
+    def trained(
+        self, name: str, known: list[Staged], nights: list[Staged], chosen: dict[str, Any], figures: dict[str, float],
+    ) -> Fit:
+        """Trained on what is known, and on the nights if they were chosen, for the epochs chosen, without asking anything."""
+        some = known + nights[: chosen.get("nights")]
+        numbers = Numbers.of(some, self.params["least"])
+        data = self._training(name, some, numbers)
         weights, more, _ = self._network(data, None, numbers, chosen, 1.0)
         return self._fit(weights, chosen, data, figures | more)
 

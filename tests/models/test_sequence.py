@@ -12,7 +12,7 @@ from local_replay import LocalReplay
 
 from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
-from recs.models import MODELS, load, make
+from recs.models import MODELS, load, make, sequence_fit
 from recs.models.base import REASONS, Setting
 from recs.models.examples import newest_events
 from recs.models.fitting import Fit
@@ -221,6 +221,31 @@ def test_what_happened_since_the_last_question_is_learned(nights):
     said = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.arange(ITEMS))
     its = network.scores(network.read(newest_events(asked, np.array([CUT]), QUICK["length"])), np.array([new]))
     assert its[0, 0] > np.median(said)
+
+
+@pytest.mark.parametrize("alone_is_better", [True, False])
+def test_questions_are_left_out_where_the_latest_nights_are_listed_better_without(nights, monkeypatch, alone_is_better: bool):
+    trained = []
+
+    def network(bench, data, asked, numbers, planned, share):
+        trained.append(data.rows)
+        better = alone_is_better is (len(trained) == 1)
+        return {}, {"ndcg@10": 0.2 + 0.1 * better} if asked else {}, {"epochs": len(trained)} if asked else {}
+
+    monkeypatch.setattr(sequence_fit._Bench, "_network", network)
+    h, some = nights.questions[0].histories, nights.only([1, 2, 3, 4, 5])
+    some.histories = h.before(nights.cuts_us[0])
+    fit = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
+    alone, every, last = trained
+    assert alone < every and fit.metrics["ndcg@10"] == pytest.approx(0.3)
+    assert fit.params["chosen"] == ({"epochs": 1, "nights": 0} if alone_is_better else {"epochs": 2})
+    again = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1, "chosen": fit.params["chosen"]})
+    assert again.metrics["training_lists"] == last == trained[-1]
+    assert last <= len(h) if alone_is_better else last > every
+    some.histories = None       # nothing but the questions to learn from: they are all needed
+    trained.clear()
+    MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
+    assert len(trained) == 2
 
 
 def test_first_meetings():
