@@ -38,17 +38,38 @@ class Made:
 
     replay: LocalReplay
     oracle: dict[int, np.ndarray]
+    events: pd.DataFrame        # user, item, ts; in the order of time
 
     @property
     def earlier(self) -> LocalReplay:
         """The nights before the judged ones, and what was known when the first of those began."""
         return self.replay.only(range(JUDGED, NIGHTS))
 
-    def judged(self, lists: Lists) -> tuple[np.ndarray, np.ndarray]:
-        """NDCG@10 of every judged list, and its user."""
-        found = [ndcg_of_hits(q.hits(lists(n, q)), q.wanted) for n, q in self.replay.only(range(JUDGED)).questions.items()]
-        users = [q.histories.user_ids for q in self.replay.only(range(JUDGED)).questions.values()]
-        return np.concatenate(found), np.concatenate(users)
+    @property
+    def questions(self) -> dict[int, Question]:
+        """Of the judged nights."""
+        return self.replay.only(range(JUDGED)).questions
+
+    def judged(self, lists: Lists, questions: dict[int, Question] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """NDCG@10 of every judged list (or of these questions'), and its user."""
+        questions = questions or self.questions
+        found = [ndcg_of_hits(q.hits(lists(n, q)), q.wanted) for n, q in questions.items()]
+        return np.concatenate(found), np.concatenate([q.histories.user_ids for q in questions.values()])
+
+    @cached_property
+    def first_events(self) -> dict[int, Question]:
+        """The judged nights' users, each asked at the instant of his first event after the cut what that is: with a day's lists the
+        hour does not matter, and neither does much whether the newest event is of this morning or of last week."""
+        out = {}
+        for n, q in self.questions.items():
+            first = self.events[self.events.ts >= q.tables.cut_us].groupby("user").first()
+            first = first.loc[[int(name[1:]) for name in q.histories.user_ids]]
+            column = q.tables.columns(first.item.to_numpy())
+            known = np.flatnonzero(column >= 0)
+            request = first.ts.to_numpy()[known]
+            out[n] = Question(q.histories.take(known), request, q.tables, None, np.arange(len(known)) * q.tables.n_items + column[known],
+                              np.ones(len(known), np.int64), q.k)
+        return out
 
     @cached_property
     def way(self) -> tuple[float, float]:
@@ -88,7 +109,7 @@ def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
                 continue
             table[row, one["rank"].to_numpy() - 1] = q.tables.columns(one.item_id.str[1:].astype(int).to_numpy())
         best[n] = table
-    return Made(LocalReplay(asked, tuple(micros(c) for c in cuts), histories=known), best)
+    return Made(LocalReplay(asked, tuple(micros(c) for c in cuts), histories=known), best, frame)
 
 
 def of(model: Model) -> Lists:
@@ -100,9 +121,9 @@ def other_times(q: Question, seed: int = 0) -> Question:
     """The same items in the same order, but the gaps between a user's events change places: whatever tells when is wrong."""
     h, rng = q.histories, np.random.default_rng(seed)
     ts = h.ts.copy()
-    for a, b in zip(h.offsets[:-1], h.offsets[1:], strict=True):
-        gaps = np.diff(np.append(ts[a:b], q.tables.cut_us))
-        ts[a:b] = q.tables.cut_us - np.cumsum(rng.permutation(gaps)[::-1])[::-1]
+    for a, b, asked_us in zip(h.offsets[:-1], h.offsets[1:], q.request_us, strict=True):
+        gaps = np.diff(np.append(ts[a:b], asked_us))
+        ts[a:b] = asked_us - np.cumsum(rng.permutation(gaps)[::-1])[::-1]
     return replace(q, histories=replace(h, ts=ts))
 
 

@@ -1,22 +1,24 @@
-"""Sequence models learn order where order decides, on generated logs whose truth is known.
+"""Sequence models learn what they claim where it decides, on generated logs whose truth is known.
 
-    the log     half of the choices follow from the item before; the same without that, and without moods that last
+    order       half of the choices follow from the item before; the same without that, and without moods that last
+    time        half of the choices follow from the item before and the time since it; the same without that, clock and rhythm
     closed      share of the way from recent popularity to the oracle
-    shuffled    what lists lose when each user's items change places, at the same times: where order decides more than the interval,
-                where it does not a third of that at most
+    shuffled    what lists lose when each user's items change places, at the same times (order), or the gaps between them do, with the items
+                in their order (time): where it decides more than the interval, where it does not a third of that at most
 
 `python -m pytest tests/models/test_claims.py -m slow -s` prints the figures of docs/sequence_models.md.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from generated_nights import LOG, Made, interval, made, of
+from generated_nights import LOG, Made, interval, made, of, other_times
 
 from recs.models import MODELS, make
-from recs.models.base import Setting
+from recs.models.base import Model, Setting
 from recs.models.fitting import Question
 
 QUICK = {
@@ -42,21 +44,54 @@ def unordered(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made(tmp_path_factory.mktemp("off"), (), without=("order", "gap"), **LOG)
 
 
-def asked(name: str, world: Made) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Of a model fitted before the judged nights: NDCG@10 of their lists, and what it loses with shuffled histories."""
-    found = MODELS[name].fit_with(Setting(), world.earlier, dict(QUICK))
-    model = make(name, found.params, found.weights)
-    mine, users = world.judged(of(model))
-    return mine, interval(mine - world.judged(lambda n, q: other_order(q).lists(model))[0], users)
+@pytest.fixture(scope="module")
+def fading(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made(tmp_path_factory.mktemp("on"), (), emphasis="gap", **LOG)
+
+
+@pytest.fixture(scope="module")
+def timeless(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made(tmp_path_factory.mktemp("off"), (), without=("gap", "clock", "rhythm"), **LOG)
+
+
+def fitted(name: str, world: Made, **more) -> Model:
+    """Fitted before the judged nights."""
+    found = MODELS[name].fit_with(Setting(), world.earlier, QUICK | more)
+    return make(name, found.params, found.weights)
+
+
+def lost(model: Model, world: Made, questions: dict[int, Question], spoilt: Callable[[Question], Question]) -> tuple[float, float, float]:
+    """What a model's lists lose with spoilt histories."""
+    mine, users = world.judged(of(model), questions)
+    return interval(mine - world.judged(lambda n, q: spoilt(q).lists(model), questions)[0], users)
+
+
+def shown(name: str, world: Made, model: Model, *losses: tuple[float, float, float]) -> float:
+    """The share of the way that is closed; figures are printed."""
+    mine, (popular, best) = world.judged(of(model))[0], world.way
+    closed, spoilt = world.closed(mine), "; ".join("{:.4f} [{:.4f}, {:.4f}]".format(*some) for some in losses)
+    print(f"{name}: popular {popular:.3f}, model {mine.mean():.3f}, oracle {best:.3f}, closed {closed:.2f}; lost here, and there: {spoilt}")
+    return closed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "tisasrec", "hstu", "lstm_attention"])
 def test_a_sequence_model_learns_order_where_it_decides(name: str, ordered: Made, unordered: Made):
-    (mine, lost), (_, lost_there) = asked(name, ordered), asked(name, unordered)
-    (popular, best), closed = ordered.way, ordered.closed(mine)
-    said = "; ".join("{:.3f} [{:.3f}, {:.3f}]".format(*some) for some in (lost, lost_there))
-    print(f"{name}: popular {popular:.3f}, model {mine.mean():.3f}, oracle {best:.3f}, closed {closed:.2f}; shuffled {said}")
-    assert closed > 0.4
-    assert lost[1] > 0
-    assert lost_there[0] < lost[0] / 3
+    model = fitted(name, ordered)
+    here = lost(model, ordered, ordered.questions, other_order)
+    there = lost(fitted(name, unordered), unordered, unordered.questions, other_order)
+    assert shown(name, ordered, model, here, there) > 0.4
+    assert here[1] > 0
+    assert there[0] < here[0] / 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "chosen"), [("lm_adapter", {"epochs": 6}), ("interest_dynamics", {"epochs": 4, "nights": 0})])
+def test_a_time_aware_model_learns_time_where_it_decides(name: str, chosen: dict[str, int], fading: Made, timeless: Made):
+    """Asked at the instants of first events; nothing is chosen on held-out nights, which are asked for a whole day."""
+    model = fitted(name, fading, chosen=chosen)
+    here = lost(model, fading, fading.first_events, other_times)
+    there = lost(fitted(name, timeless, chosen=chosen), timeless, timeless.first_events, other_times)
+    assert shown(name, fading, model, here, there) > 0.4
+    assert here[1] > 0
+    assert there[0] < here[0] / 3
