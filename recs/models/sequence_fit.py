@@ -59,6 +59,7 @@ ENOUGH_HELD = 1_000         # examples of held out nights: further ones would on
 RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
 ALONE_SHARE = 0.4           # of that, for histories alone
+BETTER = "ndcg@10"          # of two ways to learn the one with more of it
 FROZEN_FIRST = 0.4          # of the time, where the language model is tuned afterwards
 SEEN_BEFORE = 4_096         # examples that scalers are fitted on
 BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
@@ -178,15 +179,15 @@ class _Bench:
             part = share * ALONE_SHARE if number < len(kinds) - 1 else share
             _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, part)
             found.append((figures, chosen | kind))
-            log.info("%s: %.4f %s", self.name, figures.get(TrainConfig().metric, 0.0), "from histories alone" if kind else "with questions")
-        figures, chosen = max(found, key=lambda f: f[0].get(TrainConfig().metric, 0.0))
+            log.info("%s: %.4f %s", self.name, figures.get(BETTER, 0.0), "from histories alone" if kind else "with questions")
+        figures, chosen = max(found, key=lambda f: f[0].get(BETTER, 0.0))
         return self.trained("every", present, every, chosen, figures)
 
     def trained(
         self, name: str, known: list[Staged], nights: list[Staged], chosen: dict[str, Any], figures: dict[str, float],
     ) -> Fit:
         """Trained on what is known, and on the nights if they were chosen, for the epochs chosen, without asking anything."""
-        some = known + nights[: chosen.get("nights")]
+        some = known + nights[: chosen.get("nights") if known else None]
         numbers = Numbers.of(some, self.params["least"])
         data = self._training(name, some, numbers)
         weights, more, _ = self._network(data, None, numbers, chosen, 1.0)
