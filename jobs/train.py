@@ -123,9 +123,7 @@ def goes_on_from(lake: Lake, config: Config, as_of_us: int) -> Row | None:
     reigning = champions.champion(lake, as_of_us)
     if reigning is None or not model_class(reigning["name"]).trains or reigning["recipe"] != recipe_of(reigning["name"], config):
         return None
-    if fault_of(lake, reigning):
-        return None
-    return reigning if _warm_starts(reigning) < config.fit.warm_starts else None
+    return reigning if _warm_starts(reigning) < config.fit.warm_starts and not fault_of(lake, reigning) else None
 
 
 def _warm_starts(row: Row) -> int:

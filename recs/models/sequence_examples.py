@@ -203,8 +203,10 @@ def _new_users_marked(newest_first: Sequence[Staged]) -> Iterable[dict[str, np.n
 
 def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, held_out: float) -> dict[str, np.ndarray]:
     found = by_number(columns, numbers, columns["whole"], repeats)
-    asked = (columns["window"] > 0) | ~held(columns["who"], held_out)
-    found["target"] = np.where(asked[:, None] & (repeats | _new(found["target"], found["h_item"])), found["target"], 0)
+    asked = ((columns["window"] > 0) | ~held(columns["who"], held_out))[:, None]
+    if not repeats:
+        asked = asked & first_meetings(np.concatenate([found["h_item"], found["target"]], axis=1))[:, found["h_item"].shape[1] :]
+    found["target"] = np.where(asked, found["target"], 0)
     says = found["follow"].any(axis=1) | found["target"].any(axis=1)
     return {name: values[says] for name, values in found.items()}
 
@@ -216,11 +218,6 @@ def by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarra
     follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
     text = {"h_text": columns["h_text"]} if "h_text" in columns else {}
     return found | text | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
-
-
-def _new(target: np.ndarray, h_item: np.ndarray) -> np.ndarray:
-    """[N, T] bool: is the target not in its row's history?"""
-    return ~np.stack([(h_item == target[:, [t]]).any(axis=1) for t in range(target.shape[1])], axis=1)
 
 
 def first_meetings(h_item: np.ndarray) -> np.ndarray:

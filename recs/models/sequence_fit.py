@@ -170,16 +170,17 @@ class _Bench:
         `then`, `present`: what was known at the first of the latest, and is now; `since_us`: the newest of the early cuts.
         """
         alone = sum(staged.rows for staged in then) >= LEAST_EXAMPLES and not self.params.get("graded")
-        kinds = [{"nights": 0}, {}] if alone else [{}]
-        share, found = FIRST_RUN, []
-        for number, kind in enumerate(kinds):
-            some = then + early[: kind.get("nights")]
+        ways: list[tuple[str, dict[str, int], float]] = [("with questions", {}, FIRST_RUN)]
+        if alone:
+            ways.insert(0, ("from histories alone", {"nights": 0}, FIRST_RUN * ALONE_SHARE))
+        found = []
+        for number, (way, kept, share) in enumerate(ways):
+            some = then + early[: kept.get("nights")]
             numbers = Numbers.of(some, self.params["least"])
             data, asked = self._training(f"early-{number}", some, numbers), self._asked(f"latest-{number}", latest, numbers, since_us)
-            part = share * ALONE_SHARE if number < len(kinds) - 1 else share
-            _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, part)
-            found.append((figures, chosen | kind))
-            log.info("%s: %.4f %s", self.name, figures.get(BETTER, 0.0), "from histories alone" if kind else "with questions")
+            _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, share)
+            found.append((figures, chosen | kept))
+            log.info("%s: %.4f %s", self.name, figures.get(BETTER, 0.0), way)
         figures, chosen = max(found, key=lambda f: f[0].get(BETTER, 0.0))
         return self.trained("every", present, every, chosen, figures)
 

@@ -180,8 +180,7 @@ class NextItem(nn.Module):
         draw the targets of a sequence by their recency)."""
         if self.config.half_life is None:
             return batch
-        ask_us = torch.cat([batch["h_ts"][:, 1:], batch["request_us"].unsqueeze(1)], dim=1)
-        days = (self.newest_us - ask_us).clamp(min=0).float() / DAY
+        days = (self.newest_us - asked_at(batch["h_ts"], batch["request_us"])).clamp(min=0).float() / DAY
         drawn = torch.rand(days.shape, device=days.device) < torch.exp2(-days / self.config.half_life)
         return {**batch, "follow": batch["follow"] * drawn, "target": batch["target"] * drawn[:, -1:]}
 
@@ -271,8 +270,13 @@ def newest(batch: Batch, width: int) -> dict[str, Tensor]:
     found = {name: batch[name][:, -width:] for name in EVENTS if name in batch}
     found |= {name: batch[name] for name in OF_HISTORY if name in batch}
     if "h_ts" in found and "request_us" in batch:
-        found["ask_us"] = torch.cat([found["h_ts"][:, 1:], batch["request_us"].unsqueeze(1)], dim=1)
+        found["ask_us"] = asked_at(found["h_ts"], batch["request_us"])
     return found
+
+
+def asked_at(h_ts: Tensor, request_us: Tensor) -> Tensor:
+    """[B, L] when the answer of each position is used: at the next event, of the newest at the request."""
+    return torch.cat([h_ts[:, 1:], request_us.unsqueeze(1)], dim=1)
 
 
 def causal(h_item: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from nn_made import settings, walks
 from torch import Tensor
 
+from recs.clock import DAY
 from recs.judge.metrics import metrics_of_hits
 from recs.nn.grow import warm_start
 from recs.nn.staged import write_staged
@@ -82,18 +83,18 @@ def test_loss_counts_what_followed_each_item():
 
 
 def test_of_what_came_true_a_half_life_ago_a_step_learns_half():
-    day, n = 86_400_000_000, 4_000
+    n = 4_000
     model = network(n_items=9, half_life=10)
-    ts = torch.tensor([[0, 0, 70 * day, 80 * day]]).expand(n, -1)       # asked on day 70, 80, and 90
+    ts = torch.tensor([[0, 0, 70 * DAY, 80 * DAY]]).expand(n, -1)       # asked on day 70, 80, and 90
     b = {"h_item": torch.tensor([[0, 3, 5, 4]]).expand(n, -1), "h_len": torch.full((n,), 3), "h_ts": ts,
          "follow": torch.tensor([[0, 1, 1, 0]]).expand(n, -1), "target": torch.tensor([[7]]).expand(n, -1)}
-    b["request_us"] = torch.full((n,), 90 * day)
+    b["request_us"] = torch.full((n,), 90 * DAY)
     model.prepare(b)
     learned = model._learned(b)
     shares = [learned["follow"][:, 1].float().mean(), learned["follow"][:, 2].float().mean(), (learned["target"] > 0).float().mean()]
     assert shares == pytest.approx([0.25, 0.5, 1.0], abs=0.03)
     assert network(n_items=9)._learned(b) is b
-    model.newest_us = 10_000 * day
+    model.newest_us = 10_000 * DAY
     nothing = model.train().loss(b)
     nothing.backward()
     assert nothing.item() == 0 and not model.item.weight.grad.any()
