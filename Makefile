@@ -31,8 +31,18 @@ test-slow: setup ## the slow tests: kills, clusters, full nights
 	.venv/bin/uv pip sync --quiet --python .venv-airflow/bin/python airflow_dags/requirements.lock
 	@touch .venv-airflow/ready
 
-airflow: .venv-airflow/ready   ## Airflow's page with the DAGs, on the embedded default (http://localhost:8080; the password is printed)
-	AIRFLOW_HOME=$(CURDIR)/.airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/airflow_dags AIRFLOW__CORE__LOAD_EXAMPLES=False PATH=$(CURDIR)/.venv-airflow/bin:$$PATH airflow standalone
+.airflow/ready: .venv-airflow/ready
+	AIRFLOW_HOME=$(CURDIR)/.airflow .venv-airflow/bin/airflow config list >/dev/null 2>&1      # writes airflow.cfg
+	sed -i -e 's#^dags_folder = .*#dags_folder = $(CURDIR)/airflow_dags#' -e 's#^load_examples = .*#load_examples = False#' .airflow/airflow.cfg
+	@touch .airflow/ready
+
+# a submit on one machine: as few partitions as the sessions of `recs` have, and Java as they start it
+HERE := --master local[*] --driver-memory 2g --conf spark.sql.shuffle.partitions=4 --conf spark.default.parallelism=4 \
+	--conf spark.sql.sources.parallelPartitionDiscovery.parallelism=4 --conf spark.ui.enabled=false \
+	--driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseParallelGC -Xss4m'
+
+airflow: .airflow/ready   ## Airflow's page with the DAGs, on the embedded default (http://localhost:8080; the password is printed)
+	AIRFLOW_HOME=$(CURDIR)/.airflow RECS_SUBMIT="$${RECS_SUBMIT:-$(HERE)}" PATH=$(CURDIR)/.venv-airflow/bin:$$PATH airflow standalone
 
 test-airflow: .venv-airflow/ready   ## the DAGs in Airflow's own environment (WHOLE=1: a night by its runner, too)
 	AIRFLOW_HOME=$(CURDIR)/.airflow-test AIRFLOW__CORE__LOAD_EXAMPLES=False WHOLE=$(WHOLE) .venv-airflow/bin/python -m pytest -c /dev/null --rootdir airflow_dags -q airflow_dags/tests

@@ -62,7 +62,7 @@ def submit(job: str, *flags: str) -> str:
     python = shlex.quote(str(HOME / ".venv/bin/python"))
     parts = [
         f"PYSPARK_PYTHON={python} PYSPARK_DRIVER_PYTHON={python} {shlex.quote(str(HOME / '.venv/bin/spark-submit'))}",
-        f"--packages {DELTA}", os.environ.get("RECS_SUBMIT", ""), shlex.quote(str(HOME / "jobs" / f"{job}.py")),
+        f"--packages {DELTA} --conf spark.log.level=WARN", os.environ.get("RECS_SUBMIT", ""), shlex.quote(str(HOME / "jobs" / f"{job}.py")),
         "--config {{ quote(params.config) }} --root {{ quote(params.root) }}", *flags,
     ]
     return " ".join(p for p in parts if p)
