@@ -2,7 +2,7 @@
 
     question    histories before the cut, request time, what came true
     known       all users' histories up to the present: the newest event is what came true after the others
-    staged      window 0: the newest L events of a user, and up to T items that came true after them
+    staged      window 0: the newest L events of a user, and up to T items that came true after them (fewer of them are trained)
                 windows 1 …: his older events, L at a time, and the event that came after them
     gathered    the same by the network's numbers, with the positions that are trained
 
@@ -37,7 +37,8 @@ from .sequence_network import numbered, numbers_of
 from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
-FORMAT = 2      # of what is staged: examples of another are never taken for these
+FORMAT = 3      # of what is staged: examples of another are never taken for these
+ASKED = 40      # items that came true of which an example knows; a model is trained on fewer, its held-out figures see them all
 HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "request_us")
 
 
@@ -47,11 +48,16 @@ class Shape:
 
     length: int     # L
     windows: int    # at most, of one history
-    targets: int    # T
+    targets: int    # trained, at most
     places: bool = False        # where events were, too
     written: dict[str, Any] | None = None       # how histories are written out and read (see SequenceModel.grid), None: they are not
     values: bool = False        # what events were worth, too
     graded: int = 0             # ratings of each user that are asked (recs/models/sequence_graded.py), 0: what comes next is asked
+
+    @property
+    def kept(self) -> int:
+        """T."""
+        return max(self.targets, ASKED)
 
     @property
     def key(self) -> str:
@@ -123,7 +129,7 @@ def _back(histories: Histories) -> np.ndarray:
 
 def _one(shape: Shape, item: np.ndarray) -> np.ndarray:
     """[U, T] targets, of which there is one."""
-    return np.where(np.arange(shape.targets) == 0, item[:, None], -1).astype(np.int32)
+    return np.where(np.arange(shape.kept) == 0, item[:, None], -1).astype(np.int32)
 
 
 def user_hashes(histories: Histories) -> np.ndarray:
@@ -138,7 +144,7 @@ def _targets(shape: Shape, question: Question, who: np.ndarray) -> np.ndarray:
     drawn = (who[users] ^ (columns + 1) * 0x9E3779B97F4A7C1) * 0x2545F4914F6CDD1D >> 17
     order = np.lexsort((drawn, users))
     place = np.arange(len(users)) - np.searchsorted(users, users)       # `users` is ascending
-    first, out = place < shape.targets, np.full((len(who), shape.targets), -1, np.int32)
+    first, out = place < shape.kept, np.full((len(who), shape.kept), -1, np.int32)
     out[users[first], place[first]] = np.asarray(question.tables.array("item_index"))[columns[order][first]]
     return out
 
@@ -167,9 +173,12 @@ class Numbers:
         return np.sort(np.argsort(self.met, kind="stable")[:most] + 1).astype(np.int32)
 
 
-def training(folder: Path, newest_first: Sequence[Staged], numbers: Numbers, repeats: bool, held_out: float = 0.0) -> Staged:
-    """What a network is trained on; without the targets of the share `held_out` of the users."""
-    return write_examples(folder, (_trained(columns, numbers, repeats, held_out) for columns in _new_users_marked(newest_first)))
+def training(
+    folder: Path, newest_first: Sequence[Staged], numbers: Numbers, repeats: bool, held_out: float = 0.0, targets: int = ASKED,
+) -> Staged:
+    """What a network is trained on, of so many targets; without those of the share `held_out` of the users."""
+    few = (columns | {"target": columns["target"][:, :targets]} for columns in _new_users_marked(newest_first))
+    return write_examples(folder, (_trained(columns, numbers, repeats, held_out) for columns in few))
 
 
 def validation(folder: Path, nights: Sequence[Staged], numbers: Numbers, held_out: float = 1.0) -> Staged:
@@ -179,7 +188,10 @@ def validation(folder: Path, nights: Sequence[Staged], numbers: Numbers, held_ou
         rows = (columns["window"] == 0) & held(columns["who"], held_out)
         return by_number({name: values[rows] for name, values in columns.items()}, numbers, np.zeros(rows.sum(), bool), repeats=True)
 
-    return write_examples(folder, map(asked, nights))
+    found = [asked(night) for night in nights]
+    # ranks are computed for every column
+    used = max((1 + int(np.flatnonzero(some["target"].any(axis=0)).max(initial=0)) for some in found), default=1)
+    return write_examples(folder, (some | {"target": some["target"][:, :used]} for some in found))
 
 
 def held(who: np.ndarray, share: float) -> np.ndarray:

@@ -197,7 +197,7 @@ class _Bench:
     def _training(self, name: str, nights: Sequence[Staged], numbers: Numbers, held_out: float = 0.0) -> Staged:
         if self.params.get("graded"):
             return graded_training(self.folder / name, nights, numbers, held_out)
-        return training(self.folder / name, nights, numbers, self.params["repeats"], held_out)
+        return training(self.folder / name, nights, numbers, self.params["repeats"], held_out, self.params["targets"])
 
     def _asked(self, name: str, nights: Sequence[Staged], numbers: Numbers, since_us: int | None, held_out: float = 1.0) -> Staged:
         if self.params.get("graded"):

@@ -33,7 +33,7 @@ def graded_examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     asked_us = h.ts[event]
     before = h.take(user).before(asked_us)
     events = newest_events(before, asked_us, shape.length)
-    target = np.full((len(event), shape.targets), -1, np.int32)
+    target = np.full((len(event), shape.kept), -1, np.int32)
     target[:, 0] = h.item[event]
     return {name: events[name] for name in HISTORY if name in events} | {
         "who": user_hashes(h)[user], "window": np.zeros(len(event), np.int32), "target": target,

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from chained_nights import CUT, ITEMS, QUICK, SUCCESSOR, chained_nights, ndcg
 from local_replay import LocalReplay
 
 from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
+from recs.judge.metrics import ndcg_of_hits
 from recs.models import MODELS, load, make, sequence_fit
 from recs.models.base import REASONS, Setting
 from recs.models.examples import newest_events
 from recs.models.fitting import Fit
 from recs.models.sequence import SequenceModel
 from recs.models.sequence_examples import Numbers, Shape, examples, first_meetings, held, read_history, training, validation
-from recs.models.sequence_network import numbered
+from recs.models.sequence_network import make_network, numbered
+from recs.nn.next_item import newest
 from recs.nn.staged import read_columns, write_staged
 
 EVERY = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
@@ -203,6 +206,24 @@ def test_targets_of_held_out_users_are_asked_and_not_trained(nights, tmp_path: P
     trained = read_columns(training(tmp_path / "t", [night], numbers, True, share), ["target"])["target"]
     of_others = (every["target"][~chosen] >= 0).sum()
     assert (trained > 0).sum() == of_others
+
+
+def test_held_out_figures_see_more_of_what_came_true_than_is_trained(nights, tmp_path: Path):
+    q, met = nights.questions[1], 30
+    users = len(q.wanted)
+    truth = (np.arange(users)[:, None] * q.tables.n_items + np.arange(met)).ravel()
+    q = replace(q, truth=truth, wanted=np.full(users, met))
+    night = write_staged(tmp_path / "n", examples(Shape(8, 1, 3), q))
+    numbers = Numbers.of([night], 1)
+    trained = read_columns(training(tmp_path / "t", [night], numbers, repeats=True, targets=3), ["target"])["target"]
+    assert trained.shape == (users, 3) and (trained > 0).all()
+    asked = validation(tmp_path / "v", [night], numbers)
+    batch = {name: torch.from_numpy(values) for name, values in read_columns(asked, asked.fields).items()}
+    assert batch["target"].shape == (users, met)
+    net = make_network("sasrec", MODELS["sasrec"].grid(Setting())[0] | QUICK | {"length": 8}, len(numbers.met)).eval()
+    ten = net.score(newest(batch, 8) | {"request_us": batch["request_us"]}).topk(10).indices + 1
+    hits = np.array([np.isin(mine, true) for mine, true in zip(ten, batch["target"], strict=True)])
+    assert float(net.evaluate(batch)["ndcg@10"]) == pytest.approx(ndcg_of_hits(hits, q.wanted).sum())
 
 
 def test_what_happened_since_the_last_question_is_learned(nights):
