@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -66,18 +67,16 @@ def export(args: argparse.Namespace) -> None:
                 with recorder:
                     recorder.fit = Run._fit(replace(self, name=name), exams, tables, recorder.fit, histories)
             exams.unpersist()
+            histories.unpersist()
             return next(r.fit for r in recorders.values())
 
         def _listed(self, *_: Any) -> Path:
             return self.work
 
-    recorders: dict[str, _Recorder] = {}
-    gone_through = set()
-    for split, _, _, run in each_run(args, Exporting):
-        if split not in gone_through:
-            recorders = {name: _Recorder(args.jobs, f"{split.replace(':', '-')}/{name}") for name in args.models}
-            run.lists()
-            gone_through.add(split)
+    for split, runs in groupby(each_run(args, Exporting), key=lambda found: found[0]):
+        recorders = {name: _Recorder(args.jobs, f"{split.replace(':', '-')}/{name}") for name in args.models}
+        *_, run = next(runs)
+        run.lists()
 
 
 @dataclass

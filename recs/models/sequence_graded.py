@@ -6,7 +6,7 @@
     training    each user's ratings as the newest night knows them
     held out    ratings given since the newest night that is trained on; their errors also by quarter of that time
 
-Shapes: U users, N examples, L events, T targets (of which the first is asked).
+Shapes: U users, N examples, L events, T = 1 target.
 """
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ def graded_examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     asked_us = h.ts[event]
     before = h.take(user).before(asked_us)
     events = newest_events(before, asked_us, shape.length)
-    target = np.full((len(event), shape.kept), -1, np.int32)
-    target[:, 0] = h.item[event]
     return {name: events[name] for name in HISTORY if name in events} | {
-        "who": user_hashes(h)[user], "window": np.zeros(len(event), np.int32), "target": target,
+        "who": user_hashes(h)[user], "window": np.zeros(len(event), np.int32),
+        "target": h.item[event][:, None].astype(np.int32),
         "n_truth": np.ones(len(event), np.int32), "rating": h.value[event].astype(np.float32),
         "h_text": read_history(shape.written or {}, before, asked_us, question.tables, graded=True),
     }
