@@ -29,7 +29,7 @@ from recs.serve.score import Plan, batches, lists_of
 
 CUT = 20_000 * DAY
 FACTORS = 64
-HISTORY = ("item_index", "type_code", "ts", "value", "dwell_s", "lat", "lon")
+HISTORY = ("item_index", "type_code", "ts", "value", "dwell_s", "lat", "lon", "segment_code")
 
 
 def item_tables(folder: Path, n_items: int, kinds: frozenset[str], rng: np.random.Generator) -> Path:
@@ -68,7 +68,8 @@ def histories(n_users: int, n_items: int, n_events: int, rng: np.random.Generato
         missing = np.full(n, np.nan, np.float32)
         items = np.minimum(rng.zipf(1.3, n), n_items).astype(np.int32) - 1
         times = np.sort(CUT - rng.integers(1, 60 * DAY, n))
-        rows.append((f"u{u:08d}", items, np.ones(n, np.int32), times, missing, missing, missing, missing, CUT + 7 * HOUR, None))
+        numbers = missing, missing, missing, missing, np.zeros(n, np.int32)
+        rows.append((f"u{u:08d}", items, np.ones(n, np.int32), times, *numbers, CUT + 7 * HOUR, None))
     return pd.DataFrame(rows, columns=["user_id", *HISTORY, "request_us", "blocked"])
 
 

@@ -1,6 +1,6 @@
 """Bring the users' histories to a cut: users with new events get a new row, all others keep theirs.
 
-reads   events, users (time zones)
+reads   events, users (time zones, segments)
 writes  sequences, in one commit, only the rows that changed
 
     recs sequences --root warehouse --as-of 2024-03-31T00:00:00Z
@@ -33,7 +33,7 @@ def rule_of(config: Config) -> stage.SequenceRule:
 def run(spark: SparkSession, lake: Lake, config: Config, as_of: datetime, max_batch: int, full: bool = False) -> dict[str, Any]:
     """The histories at (as_of, max_batch): how they got there (`step`), rows written."""
     rule = rule_of(config)
-    way = plan(lake, SEQUENCES, as_of, max_batch, full, version=1, **asdict(rule))
+    way = plan(lake, SEQUENCES, as_of, max_batch, full, version=2, **asdict(rule))
     if way.step == "unchanged":
         return way.done(lake)
     users = known_users(lake.read(USERS), way.wanted)

@@ -75,6 +75,7 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str | Path) -> None:
         self.spark = spark
         self.root = str(root) if "://" in str(root) else str(Path(root).resolve())
+        self._complete: set[str] = set()        # tables that were seen to have all their columns
 
     def path(self, table: Table | str) -> str:
         """The folder or URL of a table."""
@@ -87,9 +88,17 @@ class Lake:
         return DeltaTable.isDeltaTable(self.spark, self.path(table))
 
     def ensure(self, table: Table) -> None:
-        """Create the table with its types, comments, constraints and properties unless it is there."""
+        """Create the table with its types, comments, constraints and properties; one that is there gets columns it lacks, NULL so far."""
         if not self.exists(table):
             self.spark.sql(table.create_sql(self.path(table)))
+            return
+        if table.name in self._complete:
+            return
+        here = set(self.read(table).columns)
+        if lacking := [f"`{c.name}` {c.type} COMMENT '{c.comment}'" for c in table.columns if c.name not in here]:
+            with self._noted(self.note(table)):     # what a table stands at is read from its newest note
+                self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` ADD COLUMNS ({', '.join(lacking)})")
+        self._complete.add(table.name)
 
     def describe(self, table: Table) -> list[str]:
         """Bring the column comments of an existing table to what its contract says today; the columns that were behind.

@@ -60,6 +60,7 @@ SEQUENCES = Table(
         Column("dwell_s", "array<float>", "dwell times, seconds; NaN when missing"),
         Column("lat", "array<float>", "degrees north; NaN when missing"),
         Column("lon", "array<float>", "degrees east; NaN when missing"),
+        Column("segment_code", "array<int>", "the user’s segment at the event: CRC-32 of its name without the highest bit; 0 when none is known"),
         Column("gap_s", "array<float>", "seconds since the previous event of this row; -1 for the first"),
         Column("session_position", "array<int>", "0, 1, 2, … inside the session, counted inside this row"),
         Column("local_hour", "array<int>", "hour of the day 0–23 in the user’s zone"),

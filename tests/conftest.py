@@ -16,6 +16,10 @@ LONG = (
     "models/test_sequence_side.py", "nn/test_train_kill.py", "etl/test_catalogue.py", "etl/test_text_vectors.py",
 )
 
+# Hundreds of plans for a few rows each: to generate and compile code for every one takes a fifth of the time.  Jobs that the tests start
+# as processes of their own, and the nights of `make nightly` and `make test-slow`, run compiled.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files go first (`make test` hands out files in this order, `--no-loadscope-reorder`); within a file nothing moves."""
@@ -29,8 +33,8 @@ def spark():
     from recs.session import start
 
     session = start("recs-tests", SparkConfig(
-        master="local[2,4]", shuffle_partitions=4, driver_memory="2g",
-        java_options="-XX:TieredStopAtLevel=1",     # many small frames: compiling more than once costs more than it brings
+        master="local[2,4]", shuffle_partitions=4, driver_memory="2g", settings=INTERPRETED,
+        java_options="-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",      # 48 MB fill up, and sweeping takes a seventh of the time
     ))
     yield session
     session.stop()

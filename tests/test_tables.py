@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def test_merge_replaces_by_key_and_leaves_no_setting_behind(spark, lake: Lake):
     assert {r["name"]: r["value"] for r in lake.read(METRICS).collect()} == {"ndcg@10": 0.3, "hr@10": 0.2, "mrr@10": 0.4}
     assert lake.note(METRICS) == {"step": 2}
     assert spark.conf.get("spark.databricks.delta.commitInfo.userMetadata", None) is None
+
+
+def test_a_table_of_an_earlier_version_gets_its_new_column(spark, lake: Lake):
+    """By the next write: rows from before are NULL there, and what the table stood at is still in its note."""
+    earlier = replace(RECOMMENDATIONS, columns=tuple(c for c in RECOMMENDATIONS.columns if c.name != "source"), checks=())
+    lake.append(rows(spark, DAY1, "a"), earlier, {"step": 1})
+    later = Lake(spark, lake.root)
+    later.ensure(RECOMMENDATIONS)
+    assert later.note(RECOMMENDATIONS) == {"step": 1}
+    later.append(rows(spark, DAY2, "b"), RECOMMENDATIONS, {"step": 2})
+    assert [(r.item_id, r.source) for r in lake.read(RECOMMENDATIONS).orderBy("item_id").collect()] == [("a", None), ("b", "model")]
+    comment = {f.name: f.metadata["comment"] for f in lake.read(RECOMMENDATIONS).schema.fields}["source"]
+    assert comment == next(c.comment for c in RECOMMENDATIONS.columns if c.name == "source")
 
 
 def test_a_side_lake_keeps_its_own_tables_apart(spark, lake: Lake, tmp_path: Path):

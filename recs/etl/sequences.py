@@ -6,13 +6,13 @@
     Tue 09:10  item c                gap_s             [ -1,   600,   86100]
     Wed 09:05  item a                session_position  [ 0,    1,     0    ]
 
-Each event first learns its user's time zone as it was at that instant.  Spark ranks a user's events, newest first, and keeps
+Each event first learns its user's time zone and segment as they were at that instant.  Spark ranks a user's events, newest first, and keeps
 N of them; already the tasks that read the events keep no more than N of a user, so one with a million events sends as few over
 the network as others.  The sorted rows then stream through Python in Arrow batches, which cuts them into users and computes
 gaps, clocks and rhythm for the whole batch at once (recs/evidence/rhythm.py); a task holds one batch and the N rows of
 one user, whatever the log.
 
-A row is a function of the user's newest N events before the cut and of the zones he was in.  So an update takes the events out
+A row is a function of the user's newest N events before the cut and of the zones and segments he was in.  So an update takes the events out
 of the old row, adds the new ones and does the same again, and equals a full rebuild to the bit.
 """
 from __future__ import annotations
@@ -77,9 +77,10 @@ def _newest(kept: DataFrame, n: int) -> DataFrame:
 def _as_rows(kept: DataFrame, users: DataFrame, rule: SequenceRule) -> DataFrame:
     """Kept events of whole users -> SEQUENCES rows."""
     newest = _newest(kept, rule.max_events).withColumn("us", F.col("ts")).withColumn("ts", F.timestamp_micros("us"))
-    zoned = with_fact(newest, users, "zone", rule.zone).withColumn("ts", F.col("us")).drop("us")
-    # already in this order after the window (and then not sorted again), unless the join with users had to shuffle
-    in_order = zoned.sortWithinPartitions("user_id", F.desc("ts"), F.desc("source_seq"), F.desc("event_id"))
+    zoned = with_fact(with_fact(newest, users, "zone", rule.zone), users, "segment", "").withColumn("ts", F.col("us")).drop("us")
+    coded = zoned.withColumn("segment_code", F.crc32("segment").bitwiseAND(2**31 - 1).cast("int")).drop("segment")
+    # already in this order after the window (and then not sorted again), unless a join with users had to shuffle
+    in_order = coded.sortWithinPartitions("user_id", F.desc("ts"), F.desc("source_seq"), F.desc("event_id"))
     schema = ", ".join(f"{c.name} {c.type}" for c in SEQUENCES.columns)
     return SEQUENCES.conform(in_order.mapInArrow(partial(_rows_of_batches, rule=rule), schema))
 
@@ -130,7 +131,7 @@ def _rows(table: pa.Table, rule: SequenceRule) -> pa.RecordBatch:
     # turn every user's stretch around: place i of user u comes from the mirrored place
     mirrored = np.repeat(offsets[:-1] + offsets[1:] - 1, np.diff(offsets)) - np.arange(table.num_rows)
     events = table.take(pa.array(mirrored)).combine_chunks()
-    flat = {c: events.column(c).chunk(0) for c in _KEPT}
+    flat = {c: events.column(c).chunk(0) for c in (*_KEPT, "segment_code")}
     ts, dwell = flat["ts"].to_numpy(), flat["dwell_s"].to_numpy()
 
     gap = rhythm.gap_us(ts, offsets)
@@ -167,14 +168,15 @@ def _rows(table: pa.Table, rule: SequenceRule) -> pa.RecordBatch:
 def changed_sequences(
     sequences: DataFrame, news: DataFrame, users_before: DataFrame | None, users_after: DataFrame, rule: SequenceRule,
 ) -> DataFrame:
-    """Rows of the users with new events, or about whose zones the users table says something else than before.
+    """Rows of the users with new events, or about whose zones or segments the users table says something else than before.
 
     `sequences`: the table at the old state; `news`: the events it does not know; `users_before`, `users_after`: users as each of the
     two states knows them, None when they know the same.
     """
     touched = news.select(F.col("user_id").alias("touched_user"))
     if users_before is not None:
-        touched = touched.union(changed_users(users_before, users_after, "zone"))
+        for fact in ("zone", "segment"):
+            touched = touched.union(changed_users(users_before, users_after, fact))
     old = sequences.join(touched.distinct(), sequences.user_id == F.col("touched_user"), "left_semi")
     return _as_rows(_kept_of_rows(old).unionByName(_kept_of_events(news)), users_after, rule)
 

@@ -8,6 +8,7 @@ Shapes: U users, E events of all of them together; user u owns the events offset
 """
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +23,14 @@ _EVENT_FIELDS = {
     "dwell_s": ("dwell_s", np.float32),
     "lat": ("lat", np.float32),
     "lon": ("lon", np.float32),
+    "segment_code": ("segment", np.int32),
 }
 SEQUENCE_COLUMNS = ("user_id", *_EVENT_FIELDS)
+
+
+def segment_code(name: str) -> int:
+    """The code that `sequences` has for a segment: CRC-32 of its name without the highest bit; 0 = none."""
+    return zlib.crc32(name.encode()) & 0x7FFF_FFFF
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Histories:
     dwell_s: np.ndarray     # [E] float32
     lat: np.ndarray         # [E] float32
     lon: np.ndarray         # [E] float32
+    segment: np.ndarray     # [E] int32, the user's segment at the event, as `sequences` codes it; 0 = none
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -77,6 +85,7 @@ class Histories:
             offsets=np.concatenate([[0], np.cumsum([len(e) for e in lists])]).astype(np.int64),
             item=np.array([i for i, _ in pairs], np.int32), ts=np.array([t for _, t in pairs], np.int64),
             type_code=np.ones(len(pairs), np.int32), value=nan, dwell_s=nan, lat=nan, lon=nan,
+            segment=np.zeros(len(pairs), np.int32),
         )
 
     def where(self, keep: np.ndarray) -> Histories:

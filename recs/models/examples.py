@@ -90,11 +90,12 @@ def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
 
 
 def newest_events(
-    histories: Histories, request_us: np.ndarray, length: int, places: bool = False, values: bool = False,
+    histories: Histories, request_us: np.ndarray, length: int, places: bool = False, values: bool = False, segments: bool = False,
 ) -> dict[str, np.ndarray]:
     """h_item, h_type, h_ts, h_dwell, h_there [N, L], the newest event last, and request_us [N]; items by their vocabulary integer.
 
-    With `places` h_place [N, L, 2], latitude and longitude, NaN = none; with `values` h_value [N, L] float32, NaN = none.
+    With `places` h_place [N, L, 2], latitude and longitude, NaN = none; with `values` h_value [N, L] float32, NaN = none;
+    with `segments` h_segment [N, L] int32, the user's segment as `sequences` codes it, 0 = none.
     """
     n = len(histories)
     place = histories.offsets[1:, None] - length + np.arange(length)
@@ -107,7 +108,8 @@ def newest_events(
     request = np.asarray(request_us, np.int64)
     where = {"h_place": np.stack([padded(x, np.float32, np.nan) for x in (histories.lat, histories.lon)], axis=-1)} if places else {}
     worth = {"h_value": padded(histories.value, np.float32, np.nan)} if values else {}
-    return where | worth | {
+    group = {"h_segment": padded(histories.segment, np.int32, 0)} if segments else {}
+    return where | worth | group | {
         "h_item": padded(histories.item, np.int32, -1), "h_type": padded(np.clip(histories.type_code, 0, 254) + 1, np.uint8, 0),
         "h_ts": np.where(there, padded(histories.ts, np.int64, 0), request[:, None]),
         "h_dwell": half(padded(np.nan_to_num(histories.dwell_s), np.float32, 0)), "h_there": there.astype(np.uint8), "request_us": request,

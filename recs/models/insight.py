@@ -158,7 +158,7 @@ def _reader(model: Model) -> tuple[np.ndarray, Any, nn.Module]:
         raise InsightError(f"{model.name} reads histories as text: it attends to words, and has no vectors of events")
 
     def state(newest: dict[str, np.ndarray]) -> None:
-        events = numbered(newest, network.number)
+        events = numbered(newest, network.number, network.segments)
         length, n = events["h_item"].shape[1], int(events["h_len"][0])
         network.net.state({
             name: torch.from_numpy(values[:, length - n :] if values.ndim > 1 else values) for name, values in events.items()})

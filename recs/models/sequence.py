@@ -58,7 +58,7 @@ class SequenceModel(Model):
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
-            "facts": [], "vectors": [], "near": [], "values": False,
+            "facts": [], "vectors": [], "near": [], "values": False, "segments": False,
             **({"written": WRITTEN, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
             **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
             **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
@@ -140,7 +140,7 @@ class SequenceModel(Model):
 
     def _newest(self, histories: Histories, request_us: np.ndarray) -> dict[str, np.ndarray]:
         p = self.params
-        return newest_events(histories, request_us, p["length"], p.get("places", False), p.get("values", False))
+        return newest_events(histories, request_us, p["length"], p.get("places", False), p.get("values", False), p.get("segments", False))
 
     def _network(self, tables: ItemTables) -> Any:
         """The network, with the items of these tables; the latest is kept."""

@@ -33,13 +33,14 @@ from recs.nn.text import encode
 
 from .examples import item_numbers, newest_events
 from .fitting import Question
-from .sequence_network import numbered, numbers_of
+from .sequence_network import NUMBER, RAREST, SEGMENTS, numbered, numbers_of
 from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
 FORMAT = 3      # of what is staged: examples of another are never taken for these
+RAREST_ITEMS = 256      # whose mean score stands for an item never met
 ASKED = 40      # items that came true of which an example knows; a model is trained on fewer, its held-out figures see them all
-HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "request_us")
+HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "h_segment", "request_us")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Shape:
     places: bool = False        # where events were, too
     written: dict[str, Any] | None = None       # how histories are written out and read (see SequenceModel.grid), None: they are not
     values: bool = False        # what events were worth, too
+    segments: bool = False      # which segment the user was in, too
     graded: int = 0             # ratings of each user that are asked (recs/models/sequence_graded.py), 0: what comes next is asked
 
     @property
@@ -63,7 +65,7 @@ class Shape:
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
         facts = ["sequence", FORMAT, self.length, self.windows, self.targets, *(["places"] * self.places), *(["values"] * self.values),
-                 *([self.written] * bool(self.written)),
+                 *(["segments"] * self.segments), *([self.written] * bool(self.written)),
                  *([f"graded {self.graded}"] * bool(self.graded))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -117,7 +119,7 @@ def _windows(
 def _window(
     shape: Shape, number: int, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    events = newest_events(histories, request_us, shape.length, shape.places, shape.values)
+    events = newest_events(histories, request_us, shape.length, shape.places, shape.values, shape.segments)
     return {name: events[name] for name in HISTORY if name in events} | {
         "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
 
@@ -151,26 +153,33 @@ def _targets(shape: Shape, question: Question, who: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Which items a network has numbers for: `number` [V] of each vocabulary integer, 0 = none; `met` [items] how often, by number - 1."""
+    """Which items a network has numbers for: `number` [V] of each vocabulary integer, 0 = none; `met` [items] how often, by number - 1.
+
+    `segments`: codes of the users' segments, ascending: a segment's number is its place + 1.
+    """
 
     number: np.ndarray
     met: np.ndarray
+    segments: np.ndarray
 
     @classmethod
     def of(cls, nights: Iterable[Staged], least: int) -> Numbers:
         """Items met at least so often in the examples of these nights."""
-        met = np.zeros(0, np.int64)
+        met, segments = np.zeros(0, np.int64), np.zeros(0, np.int32)
         for night in nights:
-            columns = read_columns(night, ["h_item", "target"])
+            columns = read_columns(night, [name for name in ("h_item", "target", "h_segment") if name in night.fields])
+            segments = np.union1d(segments, columns.pop("h_segment", segments))
             for integers in columns.values():
                 more = np.bincount(integers.ravel() + 1)[1:]
                 met = np.pad(met, (0, max(0, len(more) - len(met))))
                 met[: len(more)] += more
-        return cls(item_numbers(met, least), met[met >= least])
+        return cls(item_numbers(met, least), met[met >= least], segments[segments > 0])
 
-    def rarest(self, most: int) -> np.ndarray:
-        """Numbers of the items met least, at most so many."""
-        return np.sort(np.argsort(self.met, kind="stable")[:most] + 1).astype(np.int32)
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What travels beside the network; its `rarest` are the numbers of the items met least."""
+        rarest = np.sort(np.argsort(self.met, kind="stable")[:RAREST_ITEMS] + 1).astype(np.int32)
+        return {NUMBER: self.number, RAREST: rarest} | ({SEGMENTS: self.segments} if len(self.segments) else {})
 
 
 def training(
@@ -225,7 +234,7 @@ def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, he
 
 def by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarray, repeats: bool) -> dict[str, np.ndarray]:
     """The fields of recs/nn/next_item.py."""
-    found = numbered({name: columns[name] for name in HISTORY if name in columns}, numbers.number)
+    found = numbered({name: columns[name] for name in HISTORY if name in columns}, numbers.number, numbers.segments)
     follow = np.zeros(found["h_item"].shape, np.uint8)
     follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
     text = {"h_text": columns["h_text"]} if "h_text" in columns else {}

@@ -47,7 +47,7 @@ from .fitting import Fit, Replay, seconds_left
 from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
 from .sequence_graded import graded_examples, graded_training, graded_validation
-from .sequence_network import NUMBER, RAREST, make_network
+from .sequence_network import make_network
 from .sequence_side import Side, put
 from .sequence_tuning import PATIENCE, texts_of, tune, tuning_of
 
@@ -56,7 +56,6 @@ log = logging.getLogger(__name__)
 LEAST_EXAMPLES = 100        # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
-RAREST_ITEMS = 256          # whose mean score stands for an item never met
 FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
 ALONE_SHARE = 0.4           # of that, for histories alone
 BETTER = "ndcg@10"          # of two ways to learn the one with more of it
@@ -71,7 +70,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
     shape = Shape(
         params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"),
-        params.get("values", False), params.get("graded", 0))
+        params.get("values", False), params.get("segments", False), params.get("graded", 0))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         shared = replay.scratch or Path(folder) / "examples"
@@ -221,7 +220,7 @@ class _Bench:
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
         mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
         side = Side.of_training(self.params, self.catalogue.tables, mine, numbers.met)
-        net = make_network(self.name, self.params, len(mine), text.shape[1], read, side.sizes)
+        net = make_network(self.name, self.params, len(mine), text.shape[1], read, side.sizes, len(numbers.segments))
         put(net, side.rows(self.catalogue.tables, mine, numbers.number))
         if text.shape[1]:
             net.item.said[1:] = torch.from_numpy(self.catalogue.of_items(text, mine, 0))
@@ -243,7 +242,7 @@ class _Bench:
             reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
             chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
             figures |= {name: value for name, value in chosen["threshold"].items() if name != "at"}
-        return arrays_of(net) | arrays | side.arrays | {NUMBER: numbers.number, RAREST: numbers.rarest(RAREST_ITEMS)}, figures, chosen
+        return arrays_of(net) | arrays | side.arrays | numbers.arrays, figures, chosen
 
     def _train(
         self, net: NextItem, data: Staged, asked: Staged | None, settings: dict[str, Any], until: float | None, share: float,

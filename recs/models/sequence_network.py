@@ -23,29 +23,30 @@ from recs.nn.next_item import OF_HISTORY, NextItem
 from recs.nn.zoo import network_class
 
 from .network_arrays import state_of
-from .sequence_side import Side
+from .sequence_side import Side, place_of
 from .sequence_tuning import told
 
 WIDTH, ROWS = 16, 16
-NUMBER, RAREST = "number", "rarest"
+NUMBER, RAREST, SEGMENTS = "number", "rarest", "segments"
 SAID, READ = "item.said", "of_text.weight"      # the network's copy of the items' texts; what reads a history's
 
 
 def make_network(
-    name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0, side: dict[str, Any] | None = None,
+    name: str, params: dict[str, Any], n_items: int, said: int = 0, read: int = 0, side: dict[str, Any] | None = None, segments: int = 0,
 ) -> NextItem:
-    """The network of these parameters, untrained; widths of what is `said` of items and of histories that are `read`; sizes of `side`."""
+    """The network of these parameters, untrained; widths of what is `said` of items and of histories that are `read`; sizes of `side`;
+    how many `segments` of users it knows."""
     cls = network_class(name)
-    widths = {"said": said, "values": params.get("values", False), **(side or {})}
+    widths = {"said": said, "values": params.get("values", False), "segments": segments, **(side or {})}
     widths |= ({"read": read} if cls.reads_text else {}) | ({"places": params["places"]} if cls.reads_places else {})
     graded = {"loss": "ratings"} if params.get("graded") else {}
     return cls(n_items, cls.Config(**{"length": params["length"], "repeats": params["repeats"], **widths, **params["network"], **graded}))
 
 
-def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.ndarray]:
+def numbered(events: dict[str, np.ndarray], number: np.ndarray, segments: np.ndarray) -> dict[str, np.ndarray]:
     """Events as recs.models.examples.newest_events gives them, items by the network's numbers, what has none left out: h_len [U] remain.
 
-    `number` [V] of each vocabulary integer, 0 = none.
+    `number` [V] of each vocabulary integer, 0 = none; `segments`: codes of users' segments, ascending, numbered by their place from 1.
     """
     items = numbers_of(events["h_item"], number)
     order = _known_last(items)
@@ -56,6 +57,8 @@ def numbered(events: dict[str, np.ndarray], number: np.ndarray) -> dict[str, np.
     place = {}
     if "h_value" in events:
         place["h_value"] = np.where(there, np.take_along_axis(events["h_value"], order, axis=1), np.float32(np.nan))
+    if "h_segment" in events:
+        place["h_segment"] = place_of(segments, np.take_along_axis(events["h_segment"], order, axis=1)) * there
     if "h_place" in events:
         moved = np.take_along_axis(events["h_place"], order[..., None], axis=1)
         place["h_place"] = np.where(there[..., None], moved, np.float32(np.nan))
@@ -89,7 +92,9 @@ class Network:
         said = state[SAID].shape[1] if SAID in state else 0
         read = state[READ].shape[1] if READ in state else 0
         side = Side.of_model(params, weights, state)
-        self.net = make_network(name, params, n_items, said, read, side.sizes)
+        self.segments = weights.get(SEGMENTS, np.zeros(0, np.int32))
+        sizes = said, read, side.sizes, len(self.segments)
+        self.net = make_network(name, params, n_items, *sizes)
         self.net.load_state_dict(state)
         if tables is not None:
             index = np.asarray(tables.array("item_index"))
@@ -99,7 +104,7 @@ class Network:
                 speaks = np.any([values.numpy().any(axis=1) for values in rows.values()], axis=0)
                 new, rows = new[speaks], {name: values[torch.from_numpy(speaks)] for name, values in rows.items()}
                 state = _with_rows(state, self.net.rows_for_new(len(new)) | rows)
-                self.net = make_network(name, params, n_items + len(new), said, read, side.sizes)
+                self.net = make_network(name, params, n_items + len(new), *sizes)
                 self.net.load_state_dict(state)
                 self.number = _numbered_on(self.number, index[new], n_items)
         self.net.eval()
@@ -110,7 +115,7 @@ class Network:
 
     def read(self, newest: dict[str, np.ndarray]) -> Read:
         """States of histories, as recs.models.examples.newest_events gives them."""
-        events = numbered(newest, self.number) | ({"h_text": newest["h_text"]} if "h_text" in newest else {})
+        events = numbered(newest, self.number, self.segments) | ({"h_text": newest["h_text"]} if "h_text" in newest else {})
         known, length = events["h_len"] > 0, events["h_item"].shape[1]
         states: np.ndarray | None = None
         with one_thread():
@@ -157,7 +162,7 @@ class Network:
         """
         if self.net.reads_text:
             return None
-        events, numbers = numbered(newest, self.number), numbers_of(listed, self.number)
+        events, numbers = numbered(newest, self.number, self.segments), numbers_of(listed, self.number)
         order = _known_last(numbers_of(newest["h_item"], self.number))
         length = events["h_item"].shape[1]
         out = np.zeros((*listed.shape, length), np.float32)
@@ -186,6 +191,7 @@ class Network:
 def _met(newest: dict[str, np.ndarray], item: np.ndarray) -> dict[str, np.ndarray]:
     """The events with one more at the end, of the type of the newest, at the request."""
     new = {"h_item": item, "h_type": newest["h_type"][:, -1], "h_ts": newest["request_us"], "h_dwell": 0, "h_there": 1}
+    new |= {name: newest[name][:, -1] for name in ("h_segment",) if name in newest}
     moved = {name: np.roll(newest[name], -1, axis=1) for name in new}
     for name, values in new.items():
         moved[name][:, -1] = values

@@ -105,7 +105,7 @@ class Side:
         facts = np.asarray(tables.dense(FACTS)) if FACTS in tables.kinds else np.zeros((max(tables.n_items, 1), len(FIELDS)), np.int32)
         mine = facts[at] * there[:, None]
         if self.facts:
-            out["codes"] = np.stack([_place(known, mine[:, c]) for c, known in zip(self.facts, self.codes, strict=True)], axis=1)
+            out["codes"] = np.stack([place_of(known, mine[:, c]) for c, known in zip(self.facts, self.codes, strict=True)], axis=1)
         for modality, width in self.vectors.items():
             have = VECTORS in tables.kinds and modality in tables.modalities
             vectors = tables.array(f"{VECTORS}.{modality}.dense") if have else np.zeros((max(tables.n_items, 1), width), np.float16)
@@ -157,8 +157,8 @@ def _joining(facts: np.ndarray, column: int) -> np.ndarray:
     return np.where(facts[:, 1] > 0, facts[:, 1], facts[:, 0]) if column == JOIN["category"] else facts[:, column]
 
 
-def _place(known: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """[N] int32: place + 1 of each code among those known, 0 = none or a new one."""
+def place_of(known: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """int32, of any shape: place + 1 of each code among those known (ascending), 0 = none or a new one."""
     at = np.minimum(np.searchsorted(known, codes), max(len(known) - 1, 0))
     found = (known[at] == codes) if len(known) else np.zeros(len(codes), bool)
     return np.where(found & (codes > 0), at + 1, 0).astype(np.int32)

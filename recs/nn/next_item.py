@@ -7,6 +7,7 @@
     h_text      [B, S] float16  the history written out, as a language model reads it (only where a model asks for it)
     h_place     [B, L, 2] float32   latitude and longitude, NaN = none (only where the log has places)
     h_value     [B, L] float32  value of the events (a price, a rating), NaN = none (only where a model asks for it)
+    h_segment   [B, L] int32    the user's segment at the events, 1 … S, 0 = none is known (only where a model asks for it)
     h_len       [B] int32       how many of the L are no padding
     request_us  [B] int64       the instant the list is used
     follow      [B, L] uint8    1: this position is trained on the item of the next one
@@ -35,9 +36,9 @@ from recs.clock import DAY
 from recs.nn.items import ItemVectors
 from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
-from recs.nn.side import SideInfo
+from recs.nn.side import DROP, SideInfo
 
-EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value")
+EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "h_segment")
 OF_HISTORY = ("h_text",)    # of a history as a whole
 ROWS = 64               # histories encoded together in training on a CPU: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
@@ -66,6 +67,7 @@ class NextItemConfig(BaseModel):
     vectors: dict[str, int] = {}                    # widths of the vectors of other modalities
     near: int = Field(0, ge=0)                      # neighbours of an item in a graph
     values: bool = False                            # read `h_value`
+    segments: int = Field(0, ge=0)                  # S of `h_segment`, 0: it is not read
     repeats: bool = True                            # False: what the history holds is ranked nowhere
 
 
@@ -87,6 +89,8 @@ class NextItem(nn.Module):
         sizes = config.facts, config.vectors, config.near
         side = SideInfo(n_items, config.dim, *sizes) if any(sizes) else None
         self.item = ItemVectors(n_items, config.dim, config.said, side)
+        if config.segments:
+            self.segment = nn.Embedding(config.segments + 1, self.user_width, padding_idx=0)
 
     def start(self) -> None:
         """First weights: small normal ones, as in the transformers this descends from; to be called when all layers are there."""
@@ -96,15 +100,34 @@ class NextItem(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         self.item.start()
+        if self.config.segments:
+            nn.init.normal_(self.segment.weight)    # as loud as the states they join, so that items learn along them from the first step
+            nn.init.zeros_(self.segment.weight[0])
 
     def encode(self, batch: Batch) -> Tensor:
         """States [B, L, D] of all positions, each of the events up to it; L may be less than `length` (positions count from the newest)."""
         raise NotImplementedError
 
+    def states(self, batch: Batch) -> Tensor:
+        """`encode`, and on top what the user's segment says at each position; in training it is left out of some histories, so that one
+        without a segment is not out of the ordinary."""
+        found = self.encode(batch)
+        if not self.config.segments:
+            return found
+        said = self.segment(batch["h_segment"].long())
+        if self.training:
+            said = said * (torch.rand(len(said), 1, 1, device=said.device) >= DROP)
+        return found + F.pad(said, (0, found.shape[-1] - said.shape[-1]))
+
     @property
     def state_width(self) -> int:
         """Numbers of a state that `encode` gives."""
         return self.config.dim
+
+    @property
+    def user_width(self) -> int:
+        """How many of them, the first ones, are about the user's taste."""
+        return self.state_width
 
     def vectors(self, numbers: Tensor) -> Tensor:
         """[W] item numbers -> [W, D]: what a state is held against."""
@@ -139,7 +162,7 @@ class NextItem(nn.Module):
 
     def state(self, batch: Batch) -> Tensor:
         """[B, D] after the newest event.  Widths are the caller's: a user's numbers must not depend on who else is in the batch."""
-        return self._scaled(self.encode(newest(batch, min(batch["h_item"].shape[1], self.config.length)))[:, -1].float())
+        return self._scaled(self.states(newest(batch, min(batch["h_item"].shape[1], self.config.length)))[:, -1].float())
 
     def score(self, batch: Batch) -> Tensor:
         """[B, I] float32: column c is item c + 1."""
@@ -166,7 +189,7 @@ class NextItem(nn.Module):
         for rows in says[batch["h_len"][says].argsort()].split(together):
             part = {name: values[rows] for name, values in batch.items()}
             width = self._width(part)
-            states_BLD = self.encode(newest(part, width))
+            states_BLD = self.states(newest(part, width))
             cell, item = self._pairs(part, width)
             used, row = cell.unique(return_inverse=True)
             states.append(states_BLD.flatten(0, 1)[used])

@@ -40,6 +40,9 @@ begins with *deprecated since VERSION, read OTHER* (`Column(deprecated=…)` in 
 beside it. Two minor versions and 90 days later, at the earliest, the contract leaves it out: tables that exist keep the column with the
 values they have, new rows are NULL there. Run `recs compact` after an upgrade: it brings the comments of existing tables up to date.
 
+**A column is added** by the next write after an upgrade: rows from before are NULL there, whatever the last column of this page says.
+Tables that are derived from others (`sessions`, `item_hours`, `sequences`) are rebuilt instead where rows get another meaning.
+
 **A user's list** has `audience` = `user`. Users without recent events share their segment's list: `audience` = `segment`, `user_id` = name
 of the segment, `all` for users without one. Users who opted out have none.
 

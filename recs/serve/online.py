@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from recs.clock import ClockError, micros, parse_instant
-from recs.evidence.histories import Histories
+from recs.evidence.histories import Histories, segment_code
 from recs.evidence.item_tables import ArtifactError, ItemTables
 
 from .artifacts import Opened, model_artifact, opened, tables_artifact
@@ -62,30 +62,32 @@ class Recommender:
 
     def recommend(
         self, history: History, *, as_of: Instant, k: int | None = None, serve_at: Instant | None = None, user_id: str = "",
-        blocked: Iterable[str] = (),
+        blocked: Iterable[str] = (), segment: str = "",
     ) -> pd.DataFrame:
         """rank, item_id, score, source, reason_code, evidence_item_id, evidence_ts of one list.
 
         Events at or after `as_of` are not read; gaps and decays are measured to `serve_at` (default: `as_of`).  `blocked`: item ids
-        not for this user; `user_id` counts where items are users.
+        not for this user; `user_id` counts where items are users, `segment` where the model reads the user's segment.
         """
-        request = self._request(history, as_of, serve_at) | {"user_id": user_id, "blocked": self._index(list(blocked))}
+        request = self._request(history, as_of, serve_at, segment) | {"user_id": user_id, "blocked": self._index(list(blocked))}
         plan = self.plan if k is None else replace(self.plan, k=k)
         rows = lists_of(pd.DataFrame([request]), plan, self.ready)
         instants = [pd.NaT if us == NO_EVENT_US else pd.Timestamp(us, unit="us", tz="UTC") for us in rows.pop("evidence_us")]
         rows["evidence_ts"] = pd.Series(instants, rows.index, "datetime64[ns, UTC]")
         return rows.drop(columns="user_id")
 
-    def score(self, history: History, candidates: Sequence[str], *, as_of: Instant, serve_at: Instant | None = None) -> pd.DataFrame:
+    def score(
+        self, history: History, candidates: Sequence[str], *, as_of: Instant, serve_at: Instant | None = None, segment: str = "",
+    ) -> pd.DataFrame:
         """item_id and score of given candidates, in their order; NaN for items the model does not know.  No rule is applied."""
-        request = self._request(history, as_of, serve_at) | {"user_id": ""}
+        request = self._request(history, as_of, serve_at, segment) | {"user_id": ""}
         histories = Histories.from_frame(pd.DataFrame([request]))
         columns = self.tables.find(candidates)[None, :]
         with one_thread():
             scores = self.ready.model.score_candidates(histories, np.array([request["request_us"]]), self.tables, columns)
         return pd.DataFrame({"item_id": list(candidates), "score": np.where(np.isfinite(scores[0]), scores[0].astype(np.float64), np.nan)})
 
-    def _request(self, history: History, as_of: Instant, serve_at: Instant | None) -> dict[str, Any]:
+    def _request(self, history: History, as_of: Instant, serve_at: Instant | None, segment: str) -> dict[str, Any]:
         """The columns of `sequences` that models read, as one row."""
         cut = _micros(as_of)
         if cut < self.tables.cut_us:
@@ -95,6 +97,7 @@ class Recommender:
         row = {name: events[name].to_numpy(np.float32) for name in ("value", "dwell_s", "lat", "lon")}
         return row | {
             "item_index": self._index(events.item_id), "type_code": self._codes(events.event_type), "ts": events.ts.to_numpy(np.int64),
+            "segment_code": np.full(len(events), segment_code(segment), np.int32),
             "request_us": _micros(serve_at) if serve_at is not None else cut,
         }
 

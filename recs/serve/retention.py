@@ -44,13 +44,14 @@ class Kept:
         return min(self.run_dates)
 
 
-def newest_nights(booked: Iterable[dict[str, Any]], n: int) -> Kept | None:
-    """The newest `n` run dates of every list among rows of `nights` (run_date, list_name, as_of_us, max_batch, item_tables).
+def newest_nights(booked: Iterable[dict[str, Any]], n: int, at_work_us: int | None = None) -> Kept | None:
+    """The newest `n` run dates of every list among rows of `nights` (run_date, list_name, as_of_us, max_batch, item_tables, decided_at_us).
 
-    All attempts at them count.  None when no night is booked.
+    All attempts at them count, and nights of a backfill that were begun or decided since the instant `at_work_us`.  None when no night
+    is booked.
     """
     rows = list(booked)
-    kept = set()
+    kept = set() if at_work_us is None else {r["run_date"] for r in rows if r["decided_at_us"] >= at_work_us}
     for name in {r["list_name"] for r in rows}:
         kept |= set(sorted({r["run_date"] for r in rows if r["list_name"] == name})[-n:])
     mine = [r for r in rows if r["run_date"] in kept]

@@ -9,6 +9,7 @@ a held night can be released and a withdrawn one published again.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from .faults import crash
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-KEEP = timedelta(days=14)   # staged folders of older run dates are removed when a night is published
+KEEP = timedelta(days=14)   # staged folders of older run dates, written longer ago, are removed when a night is published
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ def _hash(columns: list[Column]) -> Column:
 
 
 def remove_old(lake: Lake, run_date: date) -> None:
-    """Remove the staged folders of run dates more than KEEP before this one."""
+    """Remove the staged folders of run dates more than KEEP before this one that nobody wrote into for as long.
+
+    A backfill stages a night of last month, and tonight may be published before that one is.
+    """
     files, root = _hadoop(lake, f"{lake.root}/_staging")
     if not files.exists(root):
         return
@@ -83,8 +87,16 @@ def remove_old(lake: Lake, run_date: date) -> None:
             old = parse_date(entry.getPath().getName()) < run_date - KEEP
         except ClockError:      # not a folder of ours
             continue
-        if old:
+        if old and time.time() - _written_s(files, entry.getPath()) > KEEP.total_seconds():
             files.delete(entry.getPath(), True)
+
+
+def _written_s(files: Any, folder: Any) -> float:
+    """When the newest file below a folder was written, seconds since 1970; folders have no such time on object stores."""
+    newest, found = 0, files.listFiles(folder, True)
+    while found.hasNext():
+        newest = max(newest, found.next().getModificationTime())
+    return newest / 1_000
 
 
 def _hadoop(lake: Lake, path: str) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import pytest
 from made_events import as_events, at, event, events_frame, made_log, rows_of, users_frame
 
 from recs.etl.sequences import SequenceRule, _whole_users, changed_sequences, sequences
+from recs.evidence.histories import segment_code
 
 CUT = at("03-20 00:00")
 RULE = SequenceRule(max_events=20, session_gap_us=30 * 60_000_000, zone="Europe/Amsterdam")
@@ -35,6 +36,14 @@ def test_one_row_with_all_it_holds(spark):
     assert 10 < ann.day_phase_h < 11 and ann.day_strength > 0.99 and ann.gap_mean_s == pytest.approx(600.00000025)
     assert (bob.local_hour, bob.local_weekday, bob.gap_s) == ([0], [1], [-1]) and math.isnan(bob.gap_mean_s) and bob.day_strength == 1.0
     assert f"{ann.first_ts:%m-%d %H:%M} {ann.last_ts:%H:%M}" == "03-04 09:00 09:40"
+
+
+def test_the_segment_is_the_user_s_at_that_time(spark):
+    """As a code that Python can tell, too; nothing known is 0."""
+    users = [("ann", "1970-01-01", "2024-03-05", None, "gold", 1), ("ann", "2024-03-05", None, None, "", 1)]
+    found = rows(spark, [event("ann", "03-04 23:59"), event("ann", "03-05 00:00"), event("bob", "03-04 12:00")], users)
+    assert found["ann"].segment_code == [segment_code("gold"), 0] and found["bob"].segment_code == [0]
+    assert 0 < segment_code("gold") < 2**31 and segment_code("") == 0
 
 
 def test_the_zone_is_the_user_s_at_that_time_and_clocks_change(spark):

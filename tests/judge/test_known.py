@@ -13,12 +13,12 @@ from recs.models.sequence_examples import Shape, known_examples
 from recs.nn.staged import open_staged, read_columns
 
 DDL = ("user_id string, item_index array<int>, ts array<bigint>, type_code array<int>, value array<double>, dwell_s array<double>, "
-       "lat array<double>, lon array<double>")
+       "lat array<double>, lon array<double>, segment_code array<int>")
 
 
 def row(user: str, items: list[int]) -> tuple:
     nothing = [None] * len(items)
-    return user, items, [10 * (n + 1) for n in range(len(items))], [1] * len(items), nothing, nothing, nothing, nothing
+    return user, items, [10 * (n + 1) for n in range(len(items))], [1] * len(items), nothing, nothing, nothing, nothing, [0] * len(items)
 
 
 @pytest.mark.spark

@@ -25,7 +25,7 @@ CUT = 1000 * DAY
 REPEATS, NO_REPEATS = Rules(), Rules(hidden_default_us=FOR_EVER)
 DDL = (
     "user_id string, item_index array<int>, type_code array<int>, ts array<bigint>, value array<float>, dwell_s array<float>, "
-    "lat array<float>, lon array<float>, last_ts timestamp"
+    "lat array<float>, lon array<float>, segment_code array<int>, last_ts timestamp"
 )
 
 
@@ -36,7 +36,7 @@ def frame(spark, events: list[tuple[str, int, int, int]]):
         mine = mine.sort_values("ts")
         nan = [float("nan")] * len(mine)
         last = pd.Timestamp(int(mine.ts.max()), unit="us", tz="UTC").to_pydatetime()
-        rows.append((user, mine.item.tolist(), mine.type.tolist(), mine.ts.tolist(), nan, nan, nan, nan, last))
+        rows.append((user, mine.item.tolist(), mine.type.tolist(), mine.ts.tolist(), nan, nan, nan, nan, [0] * len(mine), last))
     return spark.createDataFrame(rows, DDL)
 
 

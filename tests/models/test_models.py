@@ -43,7 +43,8 @@ def world(tmp_path_factory: pytest.TempPathFactory):
 def pick(histories: Histories, users: list[int]) -> Histories:
     """These users, in this order."""
     parts = [histories.users(u, u + 1) for u in users]
-    fields = {f: np.concatenate([getattr(p, f) for p in parts]) for f in ("item", "type_code", "ts", "value", "dwell_s", "lat", "lon")}
+    names = ("item", "type_code", "ts", "value", "dwell_s", "lat", "lon", "segment")
+    fields = {f: np.concatenate([getattr(p, f) for p in parts]) for f in names}
     offsets = np.concatenate([[0], np.cumsum([p.n_events for p in parts])])
     return replace(histories, user_ids=histories.user_ids[users], offsets=offsets, **fields)
 

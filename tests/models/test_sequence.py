@@ -79,7 +79,7 @@ def test_staged_and_served_histories_have_the_same_scores(nights, fitted):
 
     model = make(name, fit.params, fit.weights)
     network = model._network(q.tables)
-    events = numbered(newest_events(q.histories, q.request_us, QUICK["length"]), network.number)
+    events = numbered(newest_events(q.histories, q.request_us, QUICK["length"]), network.number, network.segments)
     if written := fit.params.get("written"):
         events["h_text"] = read_history(written, q.histories, q.request_us, q.tables)
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from item_table_double import build
 from local_replay import LocalReplay, question
 
 from recs.clock import DAY, HOUR
-from recs.evidence.histories import Histories
+from recs.evidence.histories import Histories, segment_code
 from recs.evidence.item_facts import codes_of
 from recs.evidence.item_tables import ArtifactError
 from recs.models import MODELS, load, make
@@ -65,12 +65,15 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
     folder, log, cuts = tmp_path_factory.mktemp("side"), many_items_of_few_groups(), tuple(CUT - n * DAY for n in range(4))
     about: dict[str, Any] = {"facts": facts, "vectors": vectors, "unmet": UNMET}
     found = {n: question(log, c, folder / f"cut-{n}", KINDS, **about) for n, c in enumerate(cuts)}
-    return LocalReplay({n: replace(q, histories=paid(q.histories)) for n, q in found.items()}, cuts)
+    return LocalReplay({n: replace(q, histories=told(q.histories)) for n, q in found.items()}, cuts)
 
 
-def paid(histories: Histories) -> Histories:
-    """Most events have a value, the item's price."""
-    return replace(histories, value=np.where(histories.item % 7 == 0, np.nan, 2.0 ** (histories.item % GROUPS)).astype(np.float32))
+def told(histories: Histories) -> Histories:
+    """Most events have a value, the item's price; most users a segment, that of their group."""
+    value = np.where(histories.item % 7 == 0, np.nan, 2.0 ** (histories.item % GROUPS)).astype(np.float32)
+    users = np.array([int(u[1:]) for u in histories.user_ids], np.int64)
+    segment = np.where(users % 10 == 9, 0, [segment_code(f"segment{u % GROUPS}") for u in users])
+    return replace(histories, value=value, segment=np.repeat(segment, np.diff(histories.offsets)).astype(np.int32))
 
 
 def fitted(name: str, nights: LocalReplay, **given: Any) -> Fit:
@@ -110,6 +113,23 @@ def test_what_helps_is_learned_and_travels(nights, without, what: str, tmp_path:
     assert MODELS["sasrec"].needs(fit.params) == {"image": {"vectors"}, "edges": set()}.get(what, {"facts"})
 
 
+@pytest.mark.parametrize("name", ["gru4rec", "interest_dynamics"])
+def test_the_segment_is_learned_and_travels(nights, name: str, tmp_path: Path):
+    """Users of one segment meet the items of one group; one in ten has none, and users of a segment that is new tonight are as these."""
+    shares, q = [], nights.questions[0]
+    for segments in (False, True):
+        fit = fitted(name, nights, segments=segments)
+        make(name, fit.params, fit.weights).save(tmp_path / f"{segments}")
+        shares.append(of_own_group(load(tmp_path / f"{segments}"), q))
+    assert shares[1] > shares[0] + 0.3
+    model = load(tmp_path / "True")
+    none, new = (replace(q.histories, segment=np.full_like(q.histories.segment, code)) for code in (0, segment_code("tonight")))
+    scores = [model.scorer(h, q.request_us, q.tables)(0, q.tables.n_items) for h in (q.histories, none, new)]
+    np.testing.assert_array_equal(scores[1], scores[2])
+    moved = np.abs(scores[0] - scores[1]).max(axis=1) > 0
+    np.testing.assert_array_equal(moved, np.array([int(u[1:]) % 10 != 9 for u in q.histories.user_ids]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_item_that_nobody_has_met_reaches_the_users_of_its_group(nights, name: str):
     fit, q = fitted(name, nights, facts=["category", "brand"], vectors=["image"]), nights.questions[0]
@@ -125,11 +145,12 @@ def test_an_item_that_nobody_has_met_reaches_the_users_of_its_group(nights, name
 
 @pytest.mark.parametrize("name", NAMES)
 def test_staged_and_served_histories_have_the_same_scores(nights, name: str):
-    given = {"facts": ["category", "price"], "vectors": ["image"], "near": ["category"], "values": True, "epochs": 1}
+    given = {"facts": ["category", "price"], "vectors": ["image"], "near": ["category"], "values": True, "segments": True, "epochs": 1}
     fit, q = fitted(name, nights, **given), nights.questions[0]
     model = make(name, fit.params, fit.weights)
     network = model._network(q.tables)
-    events = numbered(newest_events(q.histories, q.request_us, QUICK["length"], values=True), network.number)
+    newest = newest_events(q.histories, q.request_us, QUICK["length"], values=True, segments=True)
+    events = numbered(newest, network.number, network.segments)
     if written := fit.params.get("written"):
         from recs.models.sequence_examples import read_history
 

@@ -118,6 +118,7 @@ def root(tmp_path_factory) -> Path:
     arrays = {"item_index": HISTORY.item, "type_code": HISTORY.type_code, "ts": HISTORY.ts}
     history = {"user_id": "ann"} | {c.name: [] for c in SEQUENCES.columns if c.type.startswith("array")}
     history |= {name: values.tolist() for name, values in arrays.items()}
+    history["segment_code"] = [0] * HISTORY.n_events
     history |= dict.fromkeys(("value", "dwell_s", "lat", "lon"), [None] * HISTORY.n_events)
     items = [{"item_id": f"i{n}", "title": f"Cup {n}", "category": f"{'kitchen' if n < 15 else 'garden'}/x"} for n in range(N_ITEMS)]
     vocabulary = [{"item_id": f"i{n}", "item_index": n} for n in range(N_ITEMS)]

@@ -102,7 +102,8 @@ def bring(lake: Lake, folder: Path, all_events: pd.DataFrame, day: int) -> World
         nan = [None] * len(mine)
         sequences.append({
             "user_id": user_id, "item_index": mine.item.tolist(), "type_code": [1] * len(mine), "ts": mine.ts.tolist(), "value": nan,
-            "dwell_s": nan, "lat": nan, "lon": nan, "n_events": len(mine), "event_ids": [f"e{n}" for n in mine.index],
+            "dwell_s": nan, "lat": nan, "lon": nan, "segment_code": [0] * len(mine),
+            "n_events": len(mine), "event_ids": [f"e{n}" for n in mine.index],
             "source_seq": mine.index.tolist(), "gap_s": nan, "session_position": [0] * len(mine), "local_hour": [0] * len(mine),
             "local_weekday": [0] * len(mine), "first_ts": from_micros(mine.ts.min()), "last_ts": from_micros(mine.ts.max()),
             **dict.fromkeys(("browsing_s", "gap_mean_s", "gap_std_s", "day_strength", "day_phase_h", "week_strength", "week_phase_d"), 0.0),

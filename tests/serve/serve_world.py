@@ -53,7 +53,7 @@ def requests(histories: dict[str, list[tuple]], request_us: int = SERVE, blocked
         nan = [float("nan")] * len(events)
         rows.append({
             "user_id": user, "item_index": [e[0] for e in events], "type_code": [e[2] if len(e) > 2 else 1 for e in events],
-            "ts": [e[1] for e in events], "value": nan, "dwell_s": nan, "lat": nan, "lon": nan,
+            "ts": [e[1] for e in events], "value": nan, "dwell_s": nan, "lat": nan, "lon": nan, "segment_code": [0] * len(events),
             "request_us": request_us, "blocked": (blocked or {}).get(user),
         })
     return pd.DataFrame(rows)
@@ -61,7 +61,7 @@ def requests(histories: dict[str, list[tuple]], request_us: int = SERVE, blocked
 
 REQUEST_DDL = (
     "user_id string, item_index array<int>, type_code array<int>, ts array<bigint>, value array<float>, dwell_s array<float>, "
-    "lat array<float>, lon array<float>, request_us bigint, blocked array<int>"
+    "lat array<float>, lon array<float>, segment_code array<int>, request_us bigint, blocked array<int>"
 )
 
 

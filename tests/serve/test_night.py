@@ -1,6 +1,8 @@
 """From the tables of a night to a published, held, released or withdrawn one, on real Delta tables.  Every test has a list of its own."""
 from __future__ import annotations
 
+import os
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -58,11 +60,15 @@ def decisions(world, name):
 
 
 def test_a_night_is_published_whole_with_its_lineage(world):
-    old = staged_table(night(1).run_date - timedelta(days=15), "whole", 1)
-    world.lake.overwrite(contract_frame(world.lake.spark, old, []), old, {"attempt": 1})
+    old, backfilled = (staged_table(night(1).run_date - timedelta(days=n), "whole", 1) for n in (15, 16))
+    for table in (old, backfilled):
+        world.lake.overwrite(contract_frame(world.lake.spark, table, []), table, {"attempt": 1})
+    for file in Path(world.lake.path(old)).rglob("*"):
+        os.utime(file, (time.time() - 15 * 86_400,) * 2)
     attempt = make(world, "whole")
     decision = publish(world, attempt)
-    assert not world.lake.exists(old)       # staged rows stay for a fortnight
+    assert not world.lake.exists(old)       # staged rows stay for a fortnight …
+    assert world.lake.exists(backfilled)    # … after they were written: another run is at work on that night
     assert decision.decision == "published", decision.line
     rows = published(world, "whole")
     assert content(rows) == decision.content == content(world.lake.read(attempt.table))

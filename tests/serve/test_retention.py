@@ -66,6 +66,15 @@ def test_every_list_keeps_its_own_newest_nights(root: Path):
     assert names(old_folders(root, kept)) == {f"_rebuilt/{CUT + DAY}-1", f"_rebuilt/{CUT + 2 * DAY}-1"}     # states can be told apart
 
 
+def test_a_night_of_a_backfill_stays_while_it_is_made(root: Path):
+    rows = [booked(d) | {"decided_at_us": 1_000 * (d != 1)} for d in range(4)]
+    rows[1]["decided_at_us"] = 5_000
+    kept = newest_nights(rows, 1, at_work_us=4_000)
+    assert kept.run_dates == {FIRST + timedelta(days=1), FIRST + timedelta(days=3)}
+    assert names(old_folders(root, kept)) >= {"_staging/2024-03-01", f"_rebuilt/{CUT}-1"} and "_staging/2024-03-02" not in names(
+        old_folders(root, kept))
+
+
 def test_all_attempts_at_a_kept_night_count(root: Path):
     kept = newest_nights([booked(2), booked(3), booked(3, batch=7)], 1)
     assert kept.states == {(CUT + 3 * DAY, 1), (CUT + 3 * DAY, 7)}

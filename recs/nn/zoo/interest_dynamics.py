@@ -153,7 +153,12 @@ class InterestDynamics(NextItem):
     def state_width(self) -> int:
         """S."""
         newest = self.config.attended * (self.config.dim + 1) if self.config.recommender == "attention" else 0
-        return 2 * self.config.dim + newest + 2 * self.config.places
+        return self.user_width + newest + 2 * self.config.places
+
+    @property
+    def user_width(self) -> int:
+        """u_E and u_D."""
+        return 2 * self.config.dim
 
     def rows_for_new(self, n: int) -> dict[str, Tensor]:
         """Where a new item is is not known here."""
@@ -242,6 +247,8 @@ class InterestDynamics(NextItem):
             raise ValueError(f"{self.config.encoder} + {self.moves}: only recurrent encoder and recurrent dynamics carry a state forward")
         if self.config.recommender == "attention" or self.config.places:
             raise ValueError("an item that asks the newest events, or how far they were, needs them: say recommender: mlp, places: false")
+        if self.config.segments:
+            raise ValueError("a memory holds no segment: say segments: 0")
 
 
 EVENT_FIELDS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place")

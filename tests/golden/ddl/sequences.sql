@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS delta.`ROOT/sequences` (
     `dwell_s` array<float> NOT NULL COMMENT 'dwell times, seconds; NaN when missing',
     `lat` array<float> NOT NULL COMMENT 'degrees north; NaN when missing',
     `lon` array<float> NOT NULL COMMENT 'degrees east; NaN when missing',
+    `segment_code` array<int> NOT NULL COMMENT 'the user’s segment at the event: CRC-32 of its name without the highest bit; 0 when none is known',
     `gap_s` array<float> NOT NULL COMMENT 'seconds since the previous event of this row; -1 for the first',
     `session_position` array<int> NOT NULL COMMENT '0, 1, 2, … inside the session, counted inside this row',
     `local_hour` array<int> NOT NULL COMMENT 'hour of the day 0–23 in the user’s zone',
