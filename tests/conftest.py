@@ -34,7 +34,7 @@ def spark():
 
     session = start("recs-tests", SparkConfig(
         master="local[2,4]", shuffle_partitions=4, driver_memory="2g", settings=INTERPRETED,
-        java_options="-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",      # 48 MB fill up, and sweeping takes a seventh of the time
+        java_options="-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",     # 48 MB fill up, and sweeping takes a seventh of the time
     ))
     yield session
     session.stop()

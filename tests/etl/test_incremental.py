@@ -1,4 +1,4 @@
-"""A night costs what changed: ten nights one by one, with late data, are one full rebuild; and each night reads and writes little."""
+"""A night costs what changed: nights one by one, with late data, are one full rebuild; and each night reads and writes little."""
 from __future__ import annotations
 
 from datetime import timedelta
@@ -31,13 +31,13 @@ def cut(night: int):
 
 def delivered(n: int = 700, nights: int = 10) -> pd.DataFrame:
     """A log of `nights` days as it comes in: mostly with the night after the day, a tenth up to five nights late, some for tomorrow
-    (they are there before their time and wait), none at all with the fifth night."""
+    (they are there before their time and wait), none at all with the night in the middle."""
     log = made_log(n, n_users=25, days=nights)
     day = (log["ts"] - int(START.timestamp()) * 1_000_000) // 86_400_000_000
     spread = pd.Series(range(n)) % 20
     wait = spread.map(lambda s: {0: 2, 1: 5, 2: -1}.get(s, 0))
     batch = (day + 1 + wait).clip(1, nights)
-    return log.assign(batch_id=batch.where(batch != 5, 6).astype("int64"))
+    return log.assign(batch_id=batch.where(batch != nights // 2, nights // 2 + 1).astype("int64"))
 
 
 def run_all(lake: Lake, night: int, **more) -> dict[str, dict]:
@@ -49,44 +49,47 @@ def contents(lake: Lake) -> dict[str, list]:
     return {t.name: sorted(map(str, rows_of(lake.read(t), t.key[0]))) for _, t in JOBS}
 
 
-def test_ten_nights_one_by_one_are_one_full_rebuild(spark, tmp_path):
+@pytest.mark.parametrize("nights", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_nights_one_by_one_are_one_full_rebuild(spark, tmp_path, nights: int):
     nightly, whole = Lake(spark, tmp_path / "nightly"), Lake(spark, tmp_path / "whole")
-    log = delivered()
-    # zone and segment of u00003 are learnt on night 4 and change on night 8
+    log = delivered(70 * nights, nights)
+    # zone and segment of u00003 are learnt on one night and change on another
+    learnt, changed = (2, 3) if nights == 4 else (4, 8)
+    day = f"2024-03-{changed - 1:02d}"
     users = {
-        4: users_frame(spark, ("u00003", "1970-01-01", None, "Asia/Tokyo", "gold", 4)),
-        8: users_frame(spark, ("u00003", "1970-01-01", "2024-03-07", "Asia/Tokyo", "gold", 4),
-                       ("u00003", "2024-03-07", None, "America/New_York", "blue", 8)),
+        learnt: users_frame(spark, ("u00003", "1970-01-01", None, "Asia/Tokyo", "gold", learnt)),
+        changed: users_frame(spark, ("u00003", "1970-01-01", day, "Asia/Tokyo", "gold", learnt),
+                             ("u00003", day, None, "America/New_York", "blue", changed)),
     }
     steps = []
-    for night in range(1, 11):
+    for night in range(1, nights + 1):
         batch = log[log["batch_id"] == night]
         if len(batch):
             nightly.append(as_events(spark, batch).coalesce(1), EVENTS, {})
         if night in users:
             nightly.merge(users[night], USERS, {})
         steps.append({done["step"] for done in run_all(nightly, night).values()})
-    assert steps == [{"full"}] + [{"update"}] * 9
-    assert (log["batch_id"] <= 10).all() and (log["batch_id"] != 5).all()
+    assert steps == [{"full"}] + [{"update"}] * (nights - 1)
+    assert (log["batch_id"] <= nights).all() and (log["batch_id"] != nights // 2).all()
 
     whole.append(as_events(spark, log).coalesce(1), EVENTS, {})
-    whole.append(users[8], USERS, {})
-    run_all(whole, 10)
+    whole.append(users[changed], USERS, {})
+    run_all(whole, nights)
     found, expected = contents(nightly), contents(whole)
     for table in expected:
         assert found[table] == expected[table], table
-    assert len(expected["sequences"]) == 25 and len(expected["sessions"]) > 300
+    assert len(expected["sequences"]) == 25 and len(expected["sessions"]) > 30 * nights
 
     # the same state again: nothing to do, nothing written
     versions = [nightly.version(t) for _, t in JOBS]
-    assert run_all(nightly, 10) == {t.name: {"step": "unchanged", "rows_written": 0} for _, t in JOBS}
+    assert run_all(nightly, nights) == {t.name: {"step": "unchanged", "rows_written": 0} for _, t in JOBS}
     assert [nightly.version(t) for _, t in JOBS] == versions
     # a state of the past is not reached by going back
     for job, _ in JOBS:
         with pytest.raises(StateError, match="cannot go back"):
-            job.run(spark, nightly, CONFIG, cut(9), 10)
+            job.run(spark, nightly, CONFIG, cut(nights - 1), nights)
     # but the versions of that night are still there
-    assert all(nightly.version_with(t, as_of_us=State.of(cut(9), 9).as_of_us, max_batch=9) is not None for _, t in JOBS)
+    assert all(nightly.version_with(t, as_of_us=State.of(cut(nights - 1), 0).as_of_us, max_batch=nights - 1) is not None for _, t in JOBS)
 
 
 def test_a_night_without_news_moves_the_state_and_a_new_setting_starts_afresh(spark, lake: Lake):

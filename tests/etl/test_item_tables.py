@@ -219,9 +219,10 @@ def test_nothing_but_the_past_changes_a_bit(spark, tables: ItemTables, users, tm
     assert changed.version != tables.version    # and one event before the cut does
 
 
+@pytest.mark.slow
 def test_many_cuts_at_once_are_the_cuts_one_by_one(spark, users, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cuts = [from_micros(C - days * DAY) for days in (0, 9, 3, 500)]     # nothing happened before the last
-    kinds = ("cooc", "transitions", "adopters:2", "ease:5", "ease_near:5", "als:4:0.1:10")
+    kinds = ("cooc", "transitions", "adopters:2", "ease:5", "ease_near:5", "als:4:0.1:3")
     sources = item_tables.Sources(item_hours(spark, users), sequences(spark, users), vocabulary(spark), None, {"view": 1})
     monkeypatch.setattr(item_tables, "PAIRS_AT_ONCE", 900)      # two rounds
     together = item_tables.build_at_cuts(sources, {c: tmp_path / f"many-{micros(c)}" for c in cuts}, kinds, CONFIG, max_batch=1)

@@ -125,6 +125,7 @@ def test_the_table_tells_quality_and_costs(lake: Lake, contest):
     assert "0.05 min to fit each model" in text and "ndcg@5 by history" in text and f"Difference to {best}" in text
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_evaluate(lake: Lake, contest):
     """The models fitted as of the same night, the same lists, judged by the other command.
 

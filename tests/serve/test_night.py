@@ -207,6 +207,7 @@ def test_wrong_model_or_tables_are_refused_before_anything_is_written(world):
     assert not world.lake.exists(staged_table(attempt.night.run_date, "wrong", 1))
 
 
+@pytest.mark.slow
 def test_changed_only_scores_who_did_something_and_carries_the_others(world):
     lake = world.lake
     yesterday = publish(world, make(world, "carry", day=1))
