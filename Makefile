@@ -39,7 +39,7 @@ test-slow: setup ## the slow tests: kills, clusters, full nights
 # a submit on one machine: as few partitions as the sessions of `recs` have, and Java as they start it
 HERE := --master local[*] --driver-memory 2g --conf spark.sql.shuffle.partitions=4 --conf spark.default.parallelism=4 \
 	--conf spark.sql.sources.parallelPartitionDiscovery.parallelism=4 --conf spark.ui.enabled=false \
-	--driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseParallelGC -Xss4m'
+	--driver-java-options '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseParallelGC -Xss4m'
 
 airflow: .airflow/ready   ## Airflow's page with the DAGs, on the embedded default (http://localhost:8080; the password is printed)
 	AIRFLOW_HOME=$(CURDIR)/.airflow RECS_SUBMIT="$${RECS_SUBMIT:-$(HERE)}" PATH=$(CURDIR)/.venv-airflow/bin:$$PATH airflow standalone

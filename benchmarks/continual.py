@@ -31,7 +31,7 @@ from recs.judge.metrics import ndcg_of_hits
 from recs.models import Model, make
 from recs.models.fitting import Fit, Question
 from recs.models.timeline import Timeline
-from recs.session import start
+from recs.session import QUICK_JVM, start
 
 
 def ndcg_sums(models: list[Model], question: Question) -> np.ndarray:
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     fixed, keys = parse_settings(args.set)
-    spark = start("recs continual", SparkConfig(shuffle_partitions=4, java_options="-XX:TieredStopAtLevel=1"))
+    spark = start("recs continual", SparkConfig(shuffle_partitions=4, java_options=QUICK_JVM))
     split = SplitFolder(args.split_dir, spark)
     if split.protocol != "nightly1d":
         raise SplitError(f"{args.split_dir} is {split.protocol}: consecutive nights need nightly1d")

@@ -29,7 +29,7 @@ from split_run import Run, Stopwatch
 
 from recs.config import SparkConfig
 from recs.models import model_class
-from recs.session import start
+from recs.session import QUICK_JVM, start
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "quality.csv"
@@ -73,7 +73,7 @@ def each_run(args: argparse.Namespace, of: type[Run] = Run) -> Iterator[tuple[st
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for name in ("run_split", "recs.models"):
         logging.getLogger(name).setLevel(logging.INFO)
-    spark = start("recs quality", SparkConfig(shuffle_partitions=4, driver_memory="3g", java_options="-XX:TieredStopAtLevel=1"))
+    spark = start("recs quality", SparkConfig(shuffle_partitions=4, driver_memory="3g", java_options=QUICK_JVM))
     for name in args.splits:
         for model, seed, run in _runs_of(args, spark, name, of):
             yield name, model, seed, run

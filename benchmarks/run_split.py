@@ -36,7 +36,7 @@ from split_run import Run, Stopwatch
 from recs.config import SparkConfig
 from recs.models import NAMES, ModelError, model_class
 from recs.models.fitting import SettingError
-from recs.session import SessionError, start
+from recs.session import QUICK_JVM, SessionError, start
 
 log = logging.getLogger("run_split")
 
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         fixed, keys = parse_settings(args.set)
         model_class(args.model)
-        spark = start("recs run_split", SparkConfig(shuffle_partitions=4, java_options="-XX:TieredStopAtLevel=1"))
+        spark = start("recs run_split", SparkConfig(shuffle_partitions=4, java_options=QUICK_JVM))
         split = SplitFolder(args.split_dir, spark)
         run = Run(split, args.model, split.config(keys), fixed, args.k, not args.no_refit, work.resolve(), watch,
                   refreshed=args.refreshed)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+# for `spark.java_options` where frames are many and small: compile once and quickly, with room for what was compiled (48 MB by default)
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 
 
 class SessionError(RuntimeError):

@@ -76,8 +76,8 @@ def attention_of(model: Model, history: Histories, request_us: int) -> Attention
     from recs.nn.attention import watched
 
     number, read, network = _reader(model)
-    newest = newest_events(
-        history, np.array([request_us]), model.params["length"], model.params.get("places", False), model.params.get("values", False))
+    asked = (model.params.get(name, False) for name in ("places", "values", "segments"))
+    newest = newest_events(history, np.array([request_us]), model.params["length"], *asked)
     item = newest["h_item"][0]
     known = np.flatnonzero((item >= 0) & (number[np.clip(item, 0, len(number) - 1)] > 0) & (item < len(number)))
     if not len(known):

@@ -57,7 +57,7 @@ def fit(nights: LocalReplay) -> Fit:
 
 
 def test_every_rating_is_asked_once_of_what_was_before_it(nights, tmp_path: Path):
-    shape = Shape(8, 1, 2, written=HASHED, graded=6)
+    shape = Shape(8, 1, 2, written=HASHED, segments=True, graded=6)
     newest_first = [write_staged(tmp_path / str(n), graded_examples(shape, nights.questions[n])) for n in (1, 2)]
     h = nights.questions[1].histories
     columns = read_columns(newest_first[0], ["h_ts", "h_item", "request_us", "rating", "who"])
@@ -69,6 +69,7 @@ def test_every_rating_is_asked_once_of_what_was_before_it(nights, tmp_path: Path
     numbers = Numbers.of(newest_first, 1)
     data = graded_training(tmp_path / "t", newest_first, numbers)
     of_others = ~np.isin(read_columns(newest_first[1], ["who"])["who"], columns["who"])
+    assert "h_segment" in data.fields
     assert data.rows == len(columns["rating"]) + of_others.sum()        # the older night tells only of users the newer one lacks
     since = nights.cuts_us[2]
     asked = read_columns(graded_validation(tmp_path / "v", newest_first, numbers, since), ["request_us", "slice"])

@@ -22,6 +22,7 @@ from recs.models import MODELS, load, make
 from recs.models.base import Setting
 from recs.models.examples import newest_events
 from recs.models.fitting import Fit
+from recs.models.insight import attention_of
 from recs.models.sequence import SequenceModel
 from recs.models.sequence_network import numbered
 from recs.nn.events import log_value
@@ -128,6 +129,12 @@ def test_the_segment_is_learned_and_travels(nights, name: str, tmp_path: Path):
     np.testing.assert_array_equal(scores[1], scores[2])
     moved = np.abs(scores[0] - scores[1]).max(axis=1) > 0
     np.testing.assert_array_equal(moved, np.array([int(u[1:]) % 10 != 9 for u in q.histories.user_ids]))
+
+
+def test_attention_of_a_model_that_reads_segments(nights):
+    fit, q = fitted("lstm_attention", nights, segments=True, epochs=1), nights.questions[0]
+    found = attention_of(make("lstm_attention", fit.params, fit.weights), q.histories.users(0, 1), int(q.request_us[0]))
+    np.testing.assert_allclose(found.share.sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
