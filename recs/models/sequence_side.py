@@ -160,7 +160,7 @@ def _joining(facts: np.ndarray, column: int) -> np.ndarray:
 def place_of(known: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """int32, of any shape: place + 1 of each code among those known (ascending), 0 = none or a new one."""
     at = np.minimum(np.searchsorted(known, codes), max(len(known) - 1, 0))
-    found = (known[at] == codes) if len(known) else np.zeros(len(codes), bool)
+    found = (known[at] == codes) if len(known) else np.zeros(codes.shape, bool)
     return np.where(found & (codes > 0), at + 1, 0).astype(np.int32)
 
 
