@@ -80,6 +80,8 @@ def run(lake: Lake, config: Config, args: argparse.Namespace, folder: Path, step
         context = _targets.replayed(lake, config, who, args.protocol, state, k, folder, steps)
     with context as found, steps("judge") as counts:
         labels = [r["model"] for r in found.lists.select("model").distinct().collect()]
+        if not labels:
+            raise TableError("after what was asked nobody met anything a list could hold: nothing can be judged, say an earlier --until")
         models = sorted(labels, key=[c.label for c in who].index) if args.protocol == "nightly" else sorted(labels)
         figures = compare(found.lists, found.truth, models, k, versus) + coverage(found.lists, models, k, found.n_catalogue)
         counts.update(figures=len(figures))

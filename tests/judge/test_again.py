@@ -116,6 +116,14 @@ def test_evaluate_tells_quality_beside_the_baselines(lake: Lake, evaluated):
         assert part in text
 
 
+def test_a_night_after_which_nothing_happened_is_said_so(lake: Lake):
+    """As of a log that ended long ago."""
+    quiet = night(-20).run_date
+    args = Namespace(models=["personal"], nights=1, every=1, until=quiet, refit="never", protocol="nightly", k=5)
+    with pytest.raises(TableError, match="nothing can be judged, say an earlier --until"):
+        evaluate.run(lake, settings(), args, Path(lake.root) / "_runs" / "quiet", Steps())
+
+
 def test_the_replay_is_the_truth_of_a_plain_reading(lake: Lake, evaluated):
     """What can be hit: known items, met by users with a list of their own, not hidden by the rule that keeps the last day's items out."""
     page, _ = evaluated
