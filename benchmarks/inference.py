@@ -21,6 +21,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from recs.clock import DAY, HOUR
+from recs.evidence.histories import SEQUENCE_COLUMNS
 from recs.evidence.item_tables import FOREVER_US, HALF_LIVES, WINDOWS, write_manifest
 from recs.models import NAMES, make
 from recs.serve.artifacts import model_artifact, opened, tables_artifact
@@ -29,7 +30,6 @@ from recs.serve.score import Plan, batches, lists_of
 
 CUT = 20_000 * DAY
 FACTORS = 64
-HISTORY = ("item_index", "type_code", "ts", "value", "dwell_s", "lat", "lon", "segment_code")
 
 
 def item_tables(folder: Path, n_items: int, kinds: frozenset[str], rng: np.random.Generator) -> Path:
@@ -70,7 +70,7 @@ def histories(n_users: int, n_items: int, n_events: int, rng: np.random.Generato
         times = np.sort(CUT - rng.integers(1, 60 * DAY, n))
         numbers = missing, missing, missing, missing, np.zeros(n, np.int32)
         rows.append((f"u{u:08d}", items, np.ones(n, np.int32), times, *numbers, CUT + 7 * HOUR, None))
-    return pd.DataFrame(rows, columns=["user_id", *HISTORY, "request_us", "blocked"])
+    return pd.DataFrame(rows, columns=[*SEQUENCE_COLUMNS, "request_us", "blocked"])
 
 
 def product_rate(batch: int, n_items: int, rng: np.random.Generator, repeats: int = 20) -> float:

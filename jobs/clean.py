@@ -7,9 +7,9 @@ removes what no kept night needs under root/item_tables, root/_examples, root/_s
     recs clean --root warehouse --nights 14
 
 Kept are the newest `keep.nights` run dates of every list (14 unless the configuration says otherwise), and what was made within a day: a
-backfill may be at work on it. Older nights can still be run
-again, they rebuild what they need; held ones among them can no longer be released. Examples stay as long as a fit of a kept night read
-them, or a model's newest: the next goes on from them. Tables, models and run records are not touched.
+backfill may be at work on it. Older nights can still be run again, they rebuild what they need; held ones among them can no longer be
+released. Examples stay as long as a fit of a kept night read them, or a model's newest: the next goes on from them. Tables, models and run
+records are not touched.
 """
 from __future__ import annotations
 

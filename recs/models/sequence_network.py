@@ -191,7 +191,8 @@ class Network:
 def _met(newest: dict[str, np.ndarray], item: np.ndarray) -> dict[str, np.ndarray]:
     """The events with one more at the end, of the type of the newest, at the request."""
     new = {"h_item": item, "h_type": newest["h_type"][:, -1], "h_ts": newest["request_us"], "h_dwell": 0, "h_there": 1}
-    new |= {name: newest[name][:, -1] for name in ("h_segment",) if name in newest}
+    if "h_segment" in newest:
+        new["h_segment"] = newest["h_segment"][:, -1]
     moved = {name: np.roll(newest[name], -1, axis=1) for name in new}
     for name, values in new.items():
         moved[name][:, -1] = values
