@@ -61,7 +61,7 @@ def _weights(file: Path) -> dict[str, np.ndarray]:
 
 
 def load(path: str | Path) -> Model:
-    """The model in a folder written by `Model.save`; ModelError also for one trained on evidence that the code does not make any more."""
+    """The model in a folder written by `Model.save`; ModelError also for one of evidence or a network that the code makes no more."""
     file = Path(path) / "model.json"
     try:
         body = json.loads(file.read_text())
@@ -71,5 +71,5 @@ def load(path: str | Path) -> Model:
     except (json.JSONDecodeError, KeyError, TypeError) as e:
         raise ModelError(f"{file}: not a model description: {e}") from e
     if body.get("reads", "") != model.reads:
-        raise ModelError(f"{file}: trained on other evidence than this version of recs gathers: train it again (the next recs night will)")
+        raise ModelError(f"{file}: trained for what another version of recs reads: train it again (the next recs night will)")
     return model

@@ -137,7 +137,7 @@ class Model(ABC):
 
     @property
     def reads(self) -> str:
-        """Fingerprint of what today's code makes of histories and item tables for this model, where weights depend on it; '' = they do not.
+        """Fingerprint of what today's code makes of histories and item tables for this model, and with what network; '' = as ever.
 
         A model that was trained on something else must not be served: recs.models.load refuses it.
         """

@@ -182,6 +182,7 @@ def _of_parameters(params: dict[str, Any]) -> Iterator[Fading]:
 def _of_network(network: nn.Module) -> Iterator[Fading]:
     import torch
 
+    from recs.nn.due import Due
     from recs.nn.time import AgeEncoding, RelativeTimeBias
 
     age_us = torch.from_numpy((AGES_D * DAY).astype(np.int64))
@@ -196,6 +197,9 @@ def _of_network(network: nn.Module) -> Iterator[Fading]:
                 bias = module(now, -age_us.unsqueeze(0))[0, :, 0].numpy()       # [H, X]
                 for head, values in enumerate(bias, start=1):
                     yield Fading(f"{name}, head {head}", BIAS, values)
+            if isinstance(module, Due):
+                nobody = torch.zeros(1, len(age_us), module.at_knots.in_features)
+                yield Fading(f"{name}, an item without a vector", BIAS, module.curve(nobody, age_us.view(1, 1, -1))[0, 0].numpy())
             if isinstance(module, AgeEncoding):
                 yield Fading(name, LIKENESS, _like_the_first(module(torch.cat([age_us.new_tensor([HOUR // 3600]), age_us]))))
 

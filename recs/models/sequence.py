@@ -80,6 +80,11 @@ class SequenceModel(Model):
         """The numbers of epochs; weights are trained anew."""
         return {"chosen": params["chosen"]} if params["chosen"] else {}
 
+    @property
+    def reads(self) -> str:
+        """The form of the network, from its second on."""
+        return zoo.form_of(self.name) if self.weights else ""
+
     @classmethod
     def needs(cls, params: dict[str, Any]) -> frozenset[str]:
         facts = bool(params.get("facts")) or not set(JOINING).isdisjoint(params.get("near", []))

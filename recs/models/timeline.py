@@ -26,6 +26,7 @@ from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
 from recs.evidence.profiles import event_weights, own_event, speaking_event
 from recs.evidence.spoken import VOICES, VOICES_WITHOUT_CLOCK
+from recs.nn import zoo
 
 from .base import REASONS, Mask, Model, Reasons, Scorer, Setting, top_k_ragged
 from .examples import half, newest_events, prior_scores
@@ -90,8 +91,12 @@ class Timeline(Model):
 
     @property
     def reads(self) -> str:
-        """Names of the evidence, in order."""
-        return hashlib.sha256("\n".join(self.recipe.names).encode()).hexdigest()[:16] if self.weights else ""
+        """Names of the evidence, in order, and the form of the encoder."""
+        if not self.weights:
+            return ""
+        encoder = self.params["encoder"]
+        form = zoo.form_of(encoder) if isinstance(encoder, str) and encoder != "auto" else ""
+        return hashlib.sha256("\n".join([*self.recipe.names, *filter(None, [form])]).encode()).hexdigest()[:16]
 
     def retrieve(
         self, histories: Histories, request_us: np.ndarray, tables: ItemTables, k: int, forbidden: Mask | None = None, block: int = 65_536,

@@ -84,7 +84,7 @@ class Made:
 
 
 def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
-    """The log of these settings of the generator, with item tables of these kinds."""
+    """The log of these settings of the generator, with item tables of these kinds, and places where its items have them."""
     plain = make_config(**settings)
     cuts = [plain.stop - timedelta(days=n + 1) for n in range(NIGHTS)]
     config = make_config(**settings, cuts=tuple(cuts[:JUDGED]), rollouts=64)
@@ -93,9 +93,11 @@ def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
     frame = pd.DataFrame({
         "user": rows.user_id.str[1:].astype(int), "item": rows.item_id.str[1:].astype(int), "ts": rows.ts_ms.to_numpy(np.int64) * 1000,
     }).sort_values(["user", "ts"], ignore_index=True, kind="stable")
-    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds) for n, cut in enumerate(cuts)}
+    where = np.stack([world.items.lat, world.items.lon], axis=1) if config.meaning.placed else np.full((len(world.items.lat), 2), np.nan)
+    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds, place=where.__getitem__) for n, cut in enumerate(cuts)}
+    asked = {n: replace(q, histories=placed(q.histories, where)) for n, q in asked.items()}
     then = frame[frame.ts < micros(cuts[JUDGED - 1])]
-    known = Histories.of(**{f"u{u:03d}": list(zip(g.item, g.ts, strict=True)) for u, g in then.groupby("user")})
+    known = placed(Histories.of(**{f"u{u:03d}": list(zip(g.item, g.ts, strict=True)) for u, g in then.groupby("user")}), where)
     lists = pd.concat([oracle.block_lists(world, log.users_of(config, b)) for b in range(log.user_blocks(config))])
     lists = lists[lists["rank"] <= 10]
     best = {}
@@ -112,6 +114,12 @@ def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
     return Made(LocalReplay(asked, tuple(micros(c) for c in cuts), histories=known), best, frame)
 
 
+def placed(histories: Histories, where: np.ndarray) -> Histories:
+    """Events happen where their items are."""
+    lat, lon = where[histories.item].T.astype(np.float32)
+    return replace(histories, lat=lat, lon=lon)
+
+
 def of(model: Model) -> Lists:
     """The lists of a model."""
     return lambda n, q: q.lists(model)
@@ -125,6 +133,12 @@ def other_times(q: Question, seed: int = 0) -> Question:
         gaps = np.diff(np.append(ts[a:b], asked_us))
         ts[a:b] = asked_us - np.cumsum(rng.permutation(gaps)[::-1])[::-1]
     return replace(q, histories=replace(h, ts=ts))
+
+
+def other_places(q: Question, seed: int = 0) -> Question:
+    """The same items at the same times, but the places of all events change places."""
+    at = np.random.default_rng(seed).permutation(len(q.histories.item))
+    return replace(q, histories=replace(q.histories, lat=q.histories.lat[at], lon=q.histories.lon[at]))
 
 
 def interval(difference: np.ndarray, users: np.ndarray, draws: int = 500) -> tuple[float, float, float]:

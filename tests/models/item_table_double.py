@@ -26,11 +26,12 @@ def build(
     folder: Path, events: pd.DataFrame, cut_us: int, kinds: tuple[str, ...] = (), said: Callable[[int], str] = said_of,
     reader: str = "hashed", facts: Callable[[int], tuple[str | None, str | None, float | None]] | None = None,
     vectors: Callable[[int], dict[str, np.ndarray]] | None = None, unmet: tuple[int, ...] = (),
+    place: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> ItemTables:
     """`events`: user (int), item (vocabulary integer), ts (microseconds); item ids are the integers as zero-padded text.
 
     `said`: what the catalogue says of an item; `reader`: the model that reads it; `facts`: category, brand and price of an item;
-    `vectors`: those of other modalities; `unmet`: items of the catalogue without an event.
+    `vectors`: those of other modalities; `unmet`: items of the catalogue without an event; `place`: [N, 2] of items.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seen = events[events.ts < cut_us].sort_values(["user", "ts"], kind="stable")
@@ -41,6 +42,8 @@ def build(
         "item_index": index, "available_from": np.zeros(n, np.int64), "available_until": np.full(n, FOREVER_US),
         "category": np.full(n, -1, np.int32), **_ids(index), **_statistics(seen.assign(i=i), cut_us, n),
     }
+    if place is not None:
+        arrays |= dict(zip(("stat.lat", "stat.lon"), place(index).T.astype(np.float32), strict=True))
     if "text" in kinds:
         texts = [said(i) for i in index]
         arrays["text.dense"] = encode(reader, texts, TOKENS).astype(np.float16)

@@ -2,9 +2,12 @@
 
     order       half of the choices follow from the item before; the same without that, and without moods that last
     time        half of the choices follow from the item before and the time since it; the same without that, clock and rhythm
+    rhythm      half of the choices are items that are due, each after a period of its own; the same without time
+    place       half of the choices are near the home, or near the item before; the same without that
     closed      share of the way from recent popularity to the oracle
     shuffled    what lists lose when each user's items change places, at the same times (order), or the gaps between them do, with the items
-                in their order (time): where it decides more than the interval, where it does not a third of that at most
+                in their order (time, rhythm), or where events were is mixed (place): where it decides more than the interval, where it
+                does not a third of that at most
 
 `python -m pytest tests/models/test_claims.py -m slow -s` prints the figures of docs/sequence_models.md.
 """
@@ -12,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_nights import LOG, Made, interval, made, of, other_times
+from generated_nights import LOG, Made, interval, made, of, other_places, other_times
 
 from recs.models import MODELS, make
 from recs.models.base import Model, Setting
@@ -52,6 +56,11 @@ def fading(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="module")
 def timeless(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made(tmp_path_factory.mktemp("off"), (), without=("gap", "clock", "rhythm"), **LOG)
+
+
+@pytest.fixture(scope="module")
+def rhythmic(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made(tmp_path_factory.mktemp("on"), (), emphasis="rhythm", **LOG)
 
 
 def fitted(name: str, world: Made, **more) -> Model:
@@ -93,5 +102,29 @@ def test_a_time_aware_model_learns_time_where_it_decides(name: str, chosen: dict
     here = lost(model, fading, fading.first_events, other_times)
     there = lost(fitted(name, timeless, chosen=chosen), timeless, timeless.first_events, other_times)
     assert shown(name, fading, model, here, there) > 0.4
+    assert here[1] > 0
+    assert there[0] < here[0] / 3
+
+
+@pytest.mark.slow
+def test_transformer_lstm_learns_what_is_due_where_it_decides(rhythmic: Made, timeless: Made):
+    chosen = {"epochs": 12}
+    model = fitted("transformer_lstm", rhythmic, chosen=chosen)
+    here = lost(model, rhythmic, rhythmic.questions, other_times)
+    there = lost(fitted("transformer_lstm", timeless, chosen=chosen), timeless, timeless.questions, other_times)
+    assert shown("transformer_lstm", rhythmic, model, here, there) > 0.5
+    assert here[1] > 0
+    assert there[0] < here[0] / 3
+
+
+@pytest.mark.slow
+def test_interest_dynamics_learns_places_where_they_decide(tmp_path: Path):
+    log = LOG | {"preset": "checkins"}
+    near, anywhere = made(tmp_path / "on", (), emphasis="place", **log), made(tmp_path / "off", (), without=("place",), **log)
+    more = {"chosen": {"epochs": 4, "nights": 0}, "places": True, "network": QUICK["network"] | {"places": True}}
+    model = fitted("interest_dynamics", near, **more)
+    here = lost(model, near, near.questions, other_places)
+    there = lost(fitted("interest_dynamics", anywhere, **more), anywhere, anywhere.questions, other_places)
+    assert shown("interest_dynamics", near, model, here, there) > 0.2
     assert here[1] > 0
     assert there[0] < here[0] / 3

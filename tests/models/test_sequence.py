@@ -14,7 +14,7 @@ from local_replay import LocalReplay
 from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
 from recs.judge.metrics import ndcg_of_hits
-from recs.models import MODELS, load, make, sequence_fit
+from recs.models import MODELS, ModelError, load, make, sequence_fit
 from recs.models.base import REASONS, Setting
 from recs.models.examples import newest_events
 from recs.models.fitting import Fit
@@ -23,6 +23,7 @@ from recs.models.sequence_examples import Numbers, Shape, examples, first_meetin
 from recs.models.sequence_network import make_network, numbered
 from recs.nn.next_item import newest
 from recs.nn.staged import read_columns, write_staged
+from recs.nn.zoo import network_class
 
 EVERY = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
 IN_ORDER = [name for name in EVERY if name != "lm_history"]     # a bag of hashed words does not know what came first
@@ -71,6 +72,18 @@ def test_a_saved_model_is_the_same_model(nights, fitted, tmp_path: Path):
     for a, b in zip(model.retrieve(q.histories, q.request_us, q.tables, 10), load(tmp_path / "m").retrieve(
             q.histories, q.request_us, q.tables, 10), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_weights_of_an_earlier_form_of_the_network_are_refused(nights, fitted, tmp_path: Path, monkeypatch):
+    name, fit = fitted
+    make(name, fit.params, fit.weights).save(tmp_path)
+    assert load(tmp_path).name == name
+    cls = network_class(name)
+    monkeypatch.setattr(cls, "version", cls.version + 1)
+    with pytest.raises(ModelError, match="for what another version of recs reads: train it again"):
+        load(tmp_path)
+    make(name, fit.params, fit.weights).save(tmp_path)
+    assert load(tmp_path).name == name
 
 
 def test_staged_and_served_histories_have_the_same_scores(nights, fitted):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from test_zoo import batch, events, network
 
+from recs.nn.due import Due, newest_meetings
 from recs.nn.events import NUMBERS, Scaled, user_numbers
 from recs.nn.losses import catalogue_bce, catalogue_squares
 from recs.nn.next_item import EVENTS
@@ -205,6 +206,38 @@ def test_half_lives_are_learned():
     net, b = network("transformer_lstm"), batch()
     net.loss(b).backward()
     assert (net.half_life.grad.abs() > 0).all()
+
+
+def test_what_is_due_is_the_sum_of_a_loop_over_the_items_met():
+    torch.manual_seed(2)
+    due, b = Due(4, knots=8), events(batch())
+    for values in due.parameters():
+        torch.nn.init.normal_(values)
+    item, ts, asked = b["h_item"].long(), b["h_ts"], b["ask_us"]
+    x = torch.randn(int(item.max()) + 1, 4)[item]
+    found = due(x, item, ts, asked)
+    for r in range(len(item)):
+        for t in range(item.shape[1]):
+            newest = {int(item[r, i]): i for i in range(t + 1) if item[r, i] > 0}
+            logits, values = [due.none.item()], [torch.zeros(4)]
+            for j, i in newest.items():
+                place = 7 * min(math.log1p(float(asked[r, t] - ts[r, i]) / 1e6) / math.log1p(10 * 365.25 * 86_400), 1)
+                curve = np.interp(place, np.arange(8), due.at_knots(x[r, i]).detach().numpy())
+                logits.append(curve + due.often.item() * math.log((item[r, : t + 1] == j).sum()))
+                values.append(due.value(x[r, i]))
+            wanted = torch.tensor(logits, dtype=torch.float32).softmax(0) @ torch.stack(values)
+            torch.testing.assert_close(found[r, t], wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_of_an_items_meetings_the_newest_counts():
+    here, often = newest_meetings(torch.tensor([[0, 5, 3, 5]]))
+    assert here[0].int().tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    assert often[0, 3].tolist() == [1, 2, 1, 2]
+
+
+def test_nothing_is_due_where_lists_do_not_repeat():
+    assert "due.none" in network("transformer_lstm").state_dict()
+    assert not any(name.startswith("due.") for name in network("transformer_lstm", repeats=False).state_dict())
 
 
 def test_without_time_or_numbers_it_does_not_read_them():

@@ -26,7 +26,7 @@ N_ITEMS = 30
 NOW = 40 * DAY
 HISTORY = Histories.of(ann=[(n % N_ITEMS, NOW - (12 - n) * 2 * HOUR) for n in range(12)] + [(99, NOW)])     # item 99 has no number
 WITH_ATTENTION = {
-    "sasrec": ({}, 4), "tisasrec": ({}, 4), "hstu": ({}, 4), "lstm_attention": ({}, 1), "transformer_lstm": ({}, 2),
+    "sasrec": ({}, 4), "tisasrec": ({}, 4), "hstu": ({}, 4), "lstm_attention": ({}, 1), "transformer_lstm": ({}, 3),
     "interest_dynamics": ({"preset": "news"}, 4), "lm_adapter": ({"adapter": "transformer"}, None),
 }
 
@@ -75,6 +75,8 @@ def test_fading_is_the_models_own():
     assert [f.half_life_d for f in slow] == pytest.approx(np.exp(model.weights["network.half_life"]).tolist(), rel=1e-5)
     half = np.interp(slow[0].half_life_d, AGES_D, slow[0].value)
     assert half == pytest.approx(0.5, abs=0.02)
+    due, table = next(f for f in fading_of(model) if f.name.startswith("due")), model.weights["network.due.at_knots.bias"]
+    assert due.kind == BIAS and due.value.min() >= table.min() and due.value.max() <= table.max() and np.ptp(due.value) > 0.1
 
     by_age = [f for f in fading_of(model_of("hstu")) if f.kind == BIAS]
     table = model_of("hstu").weights["network.layers.0.since.bias.weight"]      # [buckets, heads]

@@ -18,3 +18,9 @@ def network_class(name: str) -> type[NextItem]:
     if len(own) != 1:
         raise TypeError(f"{module.__file__}: {len(own)} subclasses of NextItem; a sequence model's file defines one")
     return own[0]
+
+
+def form_of(name: str) -> str:
+    """'' of a network in its first form; else what its weights are of, so that those of an earlier form are told apart."""
+    version = network_class(name).version
+    return f"{name} {version}" if version > 1 else ""

@@ -6,7 +6,8 @@
     e_1…t  = causal transformer over  item + type + gap + clock + dwell + W u_t
     d_t    = LSTM or GRU over e                                                      the fast memory: what this visit is about
     m_t^s  = Σ_{i ≤ t} w e_i / Σ w,  w = 2^(−(asked at t − t_i) / half-life s)       slow memories: learned half-lives from a day to months
-    s_t    = norm(W [d_t, m_t^1 … m_t^S, u_t])
+    q_t    = Σ share v_i, what is due by each item's own curve over its age: the periods of items (where lists repeat)      recs/nn/due.py
+    s_t    = norm(W [d_t, m_t^1 … m_t^S] + q_t + W u_t)
     ŷ_tj   = sigmoid(s_t · v_j + b_j)                                                interest probability of every item
 
 Loss: multi-label binary cross-entropy over the items of the coming window (−Σ_j y_j log ŷ_j + (1 − y_j) log(1 − ŷ_j): with the first
@@ -26,6 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recs.nn.attention import Block
+from recs.nn.due import Due
 from recs.nn.events import NUMBERS, EventInput, Scaled, user_numbers
 from recs.nn.next_item import Batch, Biased, NextItemConfig, causal, newest
 from recs.nn.recurrent import RECURRENT, over_history
@@ -43,13 +45,14 @@ class TransformerLSTMConfig(NextItemConfig):
     loss: Literal["softmax", "sampled", "gbce", "bce", "squares"] = "bce"
     ahead: int = Field(3, ge=1)
     numbers: bool = True            # False: without (L, D, P)
-    time: bool = True               # False: no gap, no clock, no (L, D, P), slow memories by place
+    time: bool = True               # False: no gap, no clock, no (L, D, P), nothing due, slow memories by place
 
 
 class TransformerLSTM(Biased):
     """`n_items` items, numbered from 1."""
 
     Config = TransformerLSTMConfig
+    version = 2         # with what is due
     probabilities = True
 
     def __init__(self, n_items: int, config: TransformerLSTMConfig) -> None:
@@ -66,7 +69,12 @@ class TransformerLSTM(Biased):
         self.out = nn.Linear((1 + len(HALF_LIVES_D)) * d, d)
         self.norm = nn.LayerNorm(d)
         self.bias = nn.Embedding(n_items + 1, 1)
+        self.reads_due = config.time and config.repeats
+        if self.reads_due:
+            self.due = Due(d)
         self.start()
+        if self.reads_due:
+            self.due.start()
         self.make_bias()
 
     def prepare(self, batch: Batch) -> None:
@@ -79,7 +87,8 @@ class TransformerLSTM(Biased):
     def encode(self, batch: Batch) -> Tensor:
         """[B, L, D]."""
         h_item = batch["h_item"]
-        x = self.event(self.item(h_item), batch)
+        item = self.item(h_item)
+        x = self.event(item, batch)
         numbers = self.of_numbers(self.scaled(user_numbers(batch))) if self.reads_numbers else 0.0
         x, may_see = self.dropped(x + numbers), causal(h_item)
         for block in self.blocks:
@@ -87,6 +96,8 @@ class TransformerLSTM(Biased):
         encoded = self.norm_encoded(x) * (h_item > 0).unsqueeze(-1)
         fast = over_history(self.decoder, encoded, h_item)
         state = self.out(self.dropped(torch.cat([fast, *self._slow(encoded, batch)], dim=-1)))
+        if self.reads_due:
+            state = state + self.due(item * math.sqrt(self.config.dim), h_item, batch["h_ts"], batch["ask_us"])
         return self.norm(state + numbers)
 
     def _slow(self, encoded_BLD: Tensor, batch: Batch) -> list[Tensor]:
