@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from .blend import Blend
 from .fitting import Question
 
 HALF = np.finfo(np.float16).max
+ALSO = ("places", "values", "segments")     # parameters of a sequence model: what of events it reads beside the usual
 FORMAT = 2      # of the fields below: examples of another are never taken for these
 
 
@@ -89,13 +91,11 @@ def examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     return fields | newest_events(question.histories.take(keep), np.asarray(question.request_us)[keep], shape.length)
 
 
-def newest_events(
-    histories: Histories, request_us: np.ndarray, length: int, places: bool = False, values: bool = False, segments: bool = False,
-) -> dict[str, np.ndarray]:
+def newest_events(histories: Histories, request_us: np.ndarray, length: int, also: Collection[str] = ()) -> dict[str, np.ndarray]:
     """h_item, h_type, h_ts, h_dwell, h_there [N, L], the newest event last, and request_us [N]; items by their vocabulary integer.
 
-    With `places` h_place [N, L, 2], latitude and longitude, NaN = none; with `values` h_value [N, L] float32, NaN = none;
-    with `segments` h_segment [N, L] int32, the user's segment as `sequences` codes it, 0 = none.
+    `also`, of ALSO: with `places` h_place [N, L, 2], latitude and longitude, NaN = none; with `values` h_value [N, L] float32,
+    NaN = none; with `segments` h_segment [N, L] int32, the user's segment as `sequences` codes it, 0 = none.
     """
     n = len(histories)
     place = histories.offsets[1:, None] - length + np.arange(length)
@@ -106,14 +106,23 @@ def newest_events(
         return np.where(there, values[at] if len(values) else np.zeros((n, length)), empty).astype(dtype)
 
     request = np.asarray(request_us, np.int64)
-    where = {"h_place": np.stack([padded(x, np.float32, np.nan) for x in (histories.lat, histories.lon)], axis=-1)} if places else {}
-    worth = {"h_value": padded(histories.value, np.float32, np.nan)} if values else {}
-    group = {"h_segment": padded(histories.segment, np.int32, 0)} if segments else {}
-    return where | worth | group | {
+    more: dict[str, np.ndarray] = {}
+    if "places" in also:
+        more["h_place"] = np.stack([padded(x, np.float32, np.nan) for x in (histories.lat, histories.lon)], axis=-1)
+    if "values" in also:
+        more["h_value"] = padded(histories.value, np.float32, np.nan)
+    if "segments" in also:
+        more["h_segment"] = padded(histories.segment, np.int32, 0)
+    return more | {
         "h_item": padded(histories.item, np.int32, -1), "h_type": padded(np.clip(histories.type_code, 0, 254) + 1, np.uint8, 0),
         "h_ts": np.where(there, padded(histories.ts, np.int64, 0), request[:, None]),
         "h_dwell": half(padded(np.nan_to_num(histories.dwell_s), np.float32, 0)), "h_there": there.astype(np.uint8), "request_us": request,
     }
+
+
+def also_read(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of ALSO a model with these parameters reads of events."""
+    return tuple(name for name in ALSO if params.get(name))
 
 
 def item_numbers(met: np.ndarray, least: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
 
 from .base import Model
-from .examples import newest_events
+from .examples import also_read, newest_events
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,8 +76,7 @@ def attention_of(model: Model, history: Histories, request_us: int) -> Attention
     from recs.nn.attention import watched
 
     number, read, network = _reader(model)
-    asked = (model.params.get(name, False) for name in ("places", "values", "segments"))
-    newest = newest_events(history, np.array([request_us]), model.params["length"], *asked)
+    newest = newest_events(history, np.array([request_us]), model.params["length"], also_read(model.params))
     item = newest["h_item"][0]
     known = np.flatnonzero((item >= 0) & (number[np.clip(item, 0, len(number) - 1)] > 0) & (item < len(number)))
     if not len(known):

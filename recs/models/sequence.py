@@ -34,7 +34,7 @@ from recs.evidence.profiles import event_weights, own_event, speaking_event
 from recs.nn import zoo
 
 from .base import REASONS, Mask, Model, Reasons, Scorer, Setting
-from .examples import newest_events
+from .examples import also_read, newest_events
 from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
 
@@ -144,8 +144,7 @@ class SequenceModel(Model):
         return Reasons(np.where(mine >= 0, REASONS.index("repeat"), code).astype(np.int8), event)
 
     def _newest(self, histories: Histories, request_us: np.ndarray) -> dict[str, np.ndarray]:
-        p = self.params
-        return newest_events(histories, request_us, p["length"], p.get("places", False), p.get("values", False), p.get("segments", False))
+        return newest_events(histories, request_us, self.params["length"], also_read(self.params))
 
     def _network(self, tables: ItemTables) -> Any:
         """The network, with the items of these tables; the latest is kept."""

@@ -50,10 +50,8 @@ class Shape:
     length: int     # L
     windows: int    # at most, of one history
     targets: int    # trained, at most
-    places: bool = False        # where events were, too
+    also: tuple[str, ...] = ()  # read of events beside the usual (recs.models.examples.ALSO)
     written: dict[str, Any] | None = None       # how histories are written out and read (see SequenceModel.grid), None: they are not
-    values: bool = False        # what events were worth, too
-    segments: bool = False      # which segment the user was in, too
     graded: int = 0             # ratings of each user that are asked (recs/models/sequence_graded.py), 0: what comes next is asked
 
     @property
@@ -64,8 +62,7 @@ class Shape:
     @property
     def key(self) -> str:
         """Equal keys make equal examples of the same question."""
-        facts = ["sequence", FORMAT, self.length, self.windows, self.targets, *(["places"] * self.places), *(["values"] * self.values),
-                 *(["segments"] * self.segments), *([self.written] * bool(self.written)),
+        facts = ["sequence", FORMAT, self.length, self.windows, self.targets, *self.also, *([self.written] * bool(self.written)),
                  *([f"graded {self.graded}"] * bool(self.graded))]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -119,7 +116,7 @@ def _windows(
 def _window(
     shape: Shape, number: int, histories: Histories, request_us: np.ndarray, who: np.ndarray, target: np.ndarray, wanted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    events = newest_events(histories, request_us, shape.length, shape.places, shape.values, shape.segments)
+    events = newest_events(histories, request_us, shape.length, shape.also)
     return {name: events[name] for name in HISTORY if name in events} | {
         "who": who, "window": np.full(len(who), number, np.int32), "target": target, "n_truth": wanted.astype(np.int32)}
 

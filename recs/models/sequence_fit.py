@@ -43,6 +43,7 @@ from recs.nn.staged import Staged, read_columns
 from recs.nn.train import Trained, train
 from recs.nn.tuning import TuningConfig
 
+from .examples import also_read
 from .fitting import Fit, Replay, seconds_left
 from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
@@ -69,8 +70,7 @@ SPARE = 0.9                 # of the time is planned with
 def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
     """Parameters, weights and metrics; see the module's text."""
     shape = Shape(
-        params["length"], params["windows"], params["targets"], params.get("places", False), params.get("written"),
-        params.get("values", False), params.get("segments", False), params.get("graded", 0))
+        params["length"], params["windows"], params["targets"], also_read(params), params.get("written"), params.get("graded", 0))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
     with tempfile.TemporaryDirectory(prefix="recs-examples-") as folder:
         shared = replay.scratch or Path(folder) / "examples"

@@ -32,7 +32,7 @@ def graded_examples(shape: Shape, question: Question) -> dict[str, np.ndarray]:
     event, user = rated[newest], user[newest]
     asked_us = h.ts[event]
     before = h.take(user).before(asked_us)
-    events = newest_events(before, asked_us, shape.length, shape.places, shape.values, shape.segments)
+    events = newest_events(before, asked_us, shape.length, shape.also)
     return {name: events[name] for name in HISTORY if name in events} | {
         "who": user_hashes(h)[user], "window": np.zeros(len(event), np.int32),
         "target": h.item[event][:, None].astype(np.int32),

@@ -57,7 +57,7 @@ def fit(nights: LocalReplay) -> Fit:
 
 
 def test_every_rating_is_asked_once_of_what_was_before_it(nights, tmp_path: Path):
-    shape = Shape(8, 1, 2, written=HASHED, segments=True, graded=6)
+    shape = Shape(8, 1, 2, written=HASHED, also=("segments",), graded=6)
     newest_first = [write_staged(tmp_path / str(n), graded_examples(shape, nights.questions[n])) for n in (1, 2)]
     h = nights.questions[1].histories
     columns = read_columns(newest_first[0], ["h_ts", "h_item", "request_us", "rating", "who"])

@@ -156,7 +156,7 @@ def test_staged_and_served_histories_have_the_same_scores(nights, name: str):
     fit, q = fitted(name, nights, **given), nights.questions[0]
     model = make(name, fit.params, fit.weights)
     network = model._network(q.tables)
-    newest = newest_events(q.histories, q.request_us, QUICK["length"], values=True, segments=True)
+    newest = newest_events(q.histories, q.request_us, QUICK["length"], ("values", "segments"))
     events = numbered(newest, network.number, network.segments)
     if written := fit.params.get("written"):
         from recs.models.sequence_examples import read_history
