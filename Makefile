@@ -33,7 +33,9 @@ test-slow: setup ## the slow tests: kills, clusters, full nights
 
 .airflow/ready: .venv-airflow/ready
 	AIRFLOW_HOME=$(CURDIR)/.airflow .venv-airflow/bin/airflow config list >/dev/null 2>&1      # writes airflow.cfg
-	sed -i -e 's#^dags_folder = .*#dags_folder = $(CURDIR)/airflow_dags#' -e 's#^load_examples = .*#load_examples = False#' .airflow/airflow.cfg
+	# SQLite waits up to a minute for its turn: a month of runs is made in one go while a scheduler is writing
+	sed -i -e 's#^dags_folder = .*#dags_folder = $(CURDIR)/airflow_dags#' -e 's#^load_examples = .*#load_examples = False#' \
+		-e 's#^\(sql_alchemy_conn = sqlite:.*\.db\)$$#\1?timeout=60#' .airflow/airflow.cfg
 	@touch .airflow/ready
 
 # a submit on one machine: as few partitions as the sessions of `recs` have, and Java as they start it

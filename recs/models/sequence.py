@@ -58,7 +58,7 @@ class SequenceModel(Model):
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
-            "facts": [], "vectors": [], "near": [], "values": False, "segments": False,
+            "facts": [], "vectors": [], "near": [], "values": False, "segments": False, "popular": zoo.network_class(cls.name).popular,
             **({"written": WRITTEN, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
             **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
             **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
@@ -101,10 +101,10 @@ class SequenceModel(Model):
             from .sequence_examples import read_history
 
             newest["h_text"] = read_history(written, histories, request_us, tables, self.params.get("graded", 0) > 0)
-        read = network.read(newest)
+        read, tonight = network.read(newest), self._popular(tables)
 
         def score(lo: int, hi: int) -> np.ndarray:
-            return np.where(read.known[:, None], network.scores(read, index[lo:hi]), popular[lo:hi])
+            return np.where(read.known[:, None], network.scores(read, index[lo:hi]) + tonight[lo:hi], popular[lo:hi])
 
         return score
 
@@ -119,7 +119,8 @@ class SequenceModel(Model):
         closed = np.zeros((len(histories), tables.n_items), bool) if forbidden is None else forbidden(0, tables.n_items)
         known = np.flatnonzero(network.known(newest))
         some = {name: values[known] for name, values in newest.items()}
-        columns[known], scores[known] = network.decode(some, k, np.asarray(tables.array("item_index")), closed[known])
+        columns[known], scores[known] = network.decode(
+            some, k, np.asarray(tables.array("item_index")), closed[known], self._popular(tables))
         return columns, scores
 
     def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
@@ -145,6 +146,12 @@ class SequenceModel(Model):
 
     def _newest(self, histories: Histories, request_us: np.ndarray) -> dict[str, np.ndarray]:
         return newest_events(histories, request_us, self.params["length"], also_read(self.params))
+
+    def _popular(self, tables: ItemTables) -> np.ndarray:
+        """[I] float32: what is added to every list's scores."""
+        from .sequence_popular import log_popular
+
+        return log_popular(tables, self.params["chosen"].get("popular", {}))
 
     def _network(self, tables: ItemTables) -> Any:
         """The network, with the items of these tables; the latest is kept."""

@@ -4,7 +4,8 @@
                     known: all users' histories up to the present
     held out        several nights: the latest of them; the network is trained on the earlier ones and on what was known at the first of
                     the latest, and the best number of epochs is kept; twice: with the earlier nights' questions, and from histories alone,
-                    which is better where items live for days and most questions are about items that are gone
+                    which is better where items live for days and most questions are about items that are gone; then what is popular
+                    tonight joins the scores with the weight that is best there (recs/models/sequence_popular.py)
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
@@ -49,6 +50,7 @@ from .network_arrays import arrays_of
 from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
 from .sequence_graded import graded_examples, graded_training, graded_validation
 from .sequence_network import make_network
+from .sequence_popular import chosen as chosen_popular
 from .sequence_side import Side, put
 from .sequence_tuning import PATIENCE, texts_of, tune, tuning_of
 
@@ -93,7 +95,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
             return bench.by_users(every)
         with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
             since_us = max(replay.cuts_us[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
-            return bench.by_nights(then, early, [by_night[n] for n in latest], present, every, since_us)
+            return bench.by_nights(then, early, [by_night[n] for n in latest], present, every, since_us, replay.only(latest))
 
 
 def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
@@ -163,10 +165,12 @@ class _Bench:
 
     def by_nights(
         self, then: list[Staged], early: list[Staged], latest: list[Staged], present: list[Staged], every: list[Staged], since_us: int,
+        held_out: Replay,
     ) -> Fit:
-        """The epochs that order the latest nights best, and whether with questions; trained so long on all.
+        """Epochs, with questions or not, and the weight of what is popular: what orders the latest nights best; trained so long on all.
 
-        `then`, `present`: what was known at the first of the latest, and is now; `since_us`: the newest of the early cuts.
+        `then`, `present`: what was known at the first of the latest, and is now; `since_us`: the newest of the early cuts; `held_out`:
+        the latest nights to be asked.
         """
         alone = sum(staged.rows for staged in then) >= LEAST_EXAMPLES and not self.params.get("graded")
         ways: list[tuple[str, dict[str, int], float]] = [("with questions", {}, FIRST_RUN)]
@@ -177,7 +181,10 @@ class _Bench:
             some = then + early[: kept.get("nights")]
             numbers = Numbers.of(some, self.params["least"])
             data, asked = self._training(f"early-{number}", some, numbers), self._asked(f"latest-{number}", latest, numbers, since_us)
-            _, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, share)
+            weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, share)
+            if self.params["popular"] and not self.params.get("graded"):
+                figures[f"alone_{BETTER}"] = figures.get(BETTER, 0.0)
+                chosen["popular"], figures[BETTER] = chosen_popular(self.name, self.params, weights, held_out)
             found.append((figures, chosen | kept))
             log.info("%s: %.4f %s", self.name, figures.get(BETTER, 0.0), way)
         figures, chosen = max(found, key=lambda f: f[0].get(BETTER, 0.0))

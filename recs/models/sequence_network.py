@@ -138,15 +138,18 @@ class Network:
                 out[some] = np.where(numbers > 0, said, unknown)[: len(some)]
         return out
 
-    def decode(self, newest: dict[str, np.ndarray], k: int, integers: np.ndarray, closed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[U, k] places in `integers` [I] (-1: none is left) and scores of lists made one item after another; `closed` [U, I] are left out.
+    def decode(
+        self, newest: dict[str, np.ndarray], k: int, integers: np.ndarray, closed: np.ndarray, added: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """[U, k] places in `integers` [I] (-1: none is left) and scores of lists made one item after another; `closed` [U, I] are left
+        out, `added` [I] joins every score.
 
         Each item is the best after those before it have joined the history, as if met at the request; a score is at most the one before.
         """
         users, closed = np.arange(len(closed)), closed.copy()
         columns, scores = np.full((len(closed), k), -1, np.int32), np.full((len(closed), k), -np.inf, np.float32)
         for place in range(min(k, len(integers))):
-            found = np.where(closed, -np.inf, self.scores(self.read(newest), integers))
+            found = np.where(closed, -np.inf, self.scores(self.read(newest), integers) + added)
             best = found.argmax(axis=1)
             scores[:, place] = found[users, best]
             columns[:, place] = np.where(np.isfinite(scores[:, place]), best, -1)

@@ -81,6 +81,7 @@ class NextItem(nn.Module):
     dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
     tunes_reader: ClassVar[bool] = False        # the language model that reads items may be tuned with it (recs/nn/tuning.py)
     decodes: ClassVar[bool] = False             # lists may be made one item after another, each as if met at the request
+    popular: ClassVar[bool] = False             # unless told otherwise, what is popular tonight may join its scores
     version: ClassVar[int] = 1                  # to be raised when weights of before do not fit or mean something else
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
 

@@ -67,6 +67,7 @@ class InterestDynamics(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = InterestDynamicsConfig
+    popular = True
     dot = False
     reads_places = True
 

@@ -39,6 +39,7 @@ class LMHistory(Biased):
     """`n_items` items, numbered from 1."""
 
     Config = LMHistoryConfig
+    popular = True
     probabilities = True
     reads_text = True
 

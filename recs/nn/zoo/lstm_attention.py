@@ -54,6 +54,7 @@ class LSTMAttention(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = LSTMAttentionConfig
+    popular = True
 
     def __init__(self, n_items: int, config: LSTMAttentionConfig) -> None:
         super().__init__(n_items, config)

@@ -53,6 +53,7 @@ class TransformerLSTM(Biased):
 
     Config = TransformerLSTMConfig
     version = 2         # with what is due
+    popular = True
     probabilities = True
 
     def __init__(self, n_items: int, config: TransformerLSTMConfig) -> None:

@@ -1,0 +1,83 @@
+"""Where the catalogue is new every day, what is popular tonight joins what a network says; elsewhere it does no harm."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from chained_nights import CUT, QUICK, chained_nights, ndcg
+from item_table_double import build
+from local_replay import LocalReplay, question
+
+from recs.clock import DAY, HOUR
+from recs.models import MODELS, load, make
+from recs.models.base import Setting
+from recs.models.sequence_popular import LEAST, log_popular
+
+A_DAY, GROUPS, USERS, DAYS = 24, 3, 90, 16      # new items a day; every user reads those of his group, mostly new ones, else yesterday's
+
+
+def fresh(seed: int = 0) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for day in range(DAYS):
+        for user in range(USERS):
+            for hour in range(3):
+                born = max(day - int(rng.random() < 0.3), 0)
+                item = born * A_DAY + int(rng.integers(A_DAY // GROUPS)) * GROUPS + user % GROUPS
+                rows.append((user, item, CUT - (DAYS - 1 - day) * DAY + (hour * 3 + 1) * HOUR))
+    return pd.DataFrame(rows, columns=["user", "item", "ts"]).sort_values(["user", "ts"], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def news(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
+    folder, log, cuts = tmp_path_factory.mktemp("news"), fresh(), tuple(CUT - n * DAY for n in range(6))
+    return LocalReplay({n: question(log, c, folder / f"cut-{n}", ()) for n, c in enumerate(cuts)}, cuts)
+
+
+def test_the_systems_ask_for_it_and_the_references_do_not():
+    asked = {name for name, cls in MODELS.items() if cls.grid(Setting())[0].get("popular")}
+    assert asked == {"transformer_lstm", "lm_adapter", "lm_history", "lstm_attention", "interest_dynamics"}
+
+
+def test_lists_of_a_fresh_catalogue_are_better_with_it(news: LocalReplay, tmp_path: Path):
+    cls, q = MODELS["lstm_attention"], news.questions[0]
+    fits = {on: cls.fit_with(Setting(), news.only([1, 2, 3, 4, 5]), {**QUICK, "popular": on}) for on in (False, True)}
+    choice = fits[True].params["chosen"]["popular"]
+    assert "popular" not in fits[False].params["chosen"] and fits[True].metrics["ndcg@10"] > fits[False].metrics["ndcg@10"] + 0.1
+    models = {on: make("lstm_attention", fit.params, fit.weights) for on, fit in fits.items()}
+    assert ndcg(models[True], q) > ndcg(models[False], q) + 0.1
+    # to the same network's scores the logarithm of the statistic is added, for every user
+    models[True].save(tmp_path)
+    plain = make("lstm_attention", {**fits[True].params, "chosen": {"epochs": 1}}, fits[True].weights)
+    said, alone = (m.scorer(q.histories, q.request_us, q.tables)(3, q.tables.n_items) for m in (load(tmp_path), plain))
+    wanted = choice["weight"] * np.log(q.tables.stat(choice["stat"]) + LEAST)
+    np.testing.assert_allclose(said - alone, np.broadcast_to(wanted[3:], said.shape), atol=1e-4)
+    # a refit goes on with what was chosen
+    again = cls.fit_with(Setting(), news.only([0, 1, 2, 3, 4]), {**QUICK, "chosen": fits[True].params["chosen"]})
+    assert again.params["chosen"]["popular"] == choice
+
+
+def test_it_does_no_harm_where_order_says_it_all(tmp_path: Path):
+    nights = chained_nights(tmp_path)
+    found = {}
+    for on in (False, True):
+        fit = MODELS["lstm_attention"].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), {**QUICK, "popular": on})
+        found[on] = ndcg(make("lstm_attention", fit.params, fit.weights), nights.questions[0])
+    assert fit.params["chosen"]["popular"].get("weight", 0.0) <= 0.5 and found[True] > found[False] - 0.02
+
+
+def test_a_list_made_as_a_whole_reads_it_too(news: LocalReplay):
+    q, fixed = news.questions[0], {**QUICK, "epochs": 1, "decode": True, "network": {**QUICK["network"], "adapter": "transformer"}}
+    fit = MODELS["lm_adapter"].fit_with(Setting(), news.only([1, 2, 3]), fixed)
+    choice = {"stat": "decay_1d", "weight": 50.0}
+    model = make("lm_adapter", {**fit.params, "chosen": {"popular": choice}}, fit.weights)
+    columns = model.retrieve(q.histories, q.request_us, q.tables, 5)[0]
+    best = np.argsort(-log_popular(q.tables, choice), kind="stable")[:5]
+    assert (np.sort(columns, axis=1) == np.sort(best)).mean() > 0.9
+
+
+def test_an_item_that_nobody_has_met_is_neither_pushed_nor_held_back(tmp_path: Path):
+    tables, choice = build(tmp_path, fresh(), CUT, unmet=(9_999,)), {"stat": "decay_1d", "weight": 2.0}
+    said = log_popular(tables, choice)
+    assert said[-1] == pytest.approx(said[:-1].mean(), rel=1e-4) and not log_popular(tables, {}).any()
