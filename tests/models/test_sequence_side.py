@@ -164,7 +164,7 @@ def test_staged_and_served_histories_have_the_same_scores(nights, name: str):
         events["h_text"] = read_history(written, q.histories, q.request_us, q.tables)
     with torch.inference_mode():
         trained = network.net.score({n: torch.from_numpy(v) for n, v in events.items()}).numpy()
-    served = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items)
+    served = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items) - model._popular(q.tables)
     number = network.number[np.asarray(q.tables.array("item_index"))]
     assert (number > 0).all()
     np.testing.assert_allclose(served, trained[:, number - 1], rtol=1e-4, atol=1e-4)
