@@ -22,7 +22,7 @@ from .base import TopK
 from .fitting import Question, Replay
 
 STATS = ("decay_12h", "decay_1d", "decay_3d", "decay_10d", "decay_30d")
-WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 ALONE: dict[str, Any] = {}
 WAYS = (ALONE, *({"stat": stat, "weight": weight} for stat in STATS for weight in WEIGHTS))
 LEAST = 0.05        # day-users: of an item that nobody meets any more
