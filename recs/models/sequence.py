@@ -37,6 +37,7 @@ from .base import REASONS, Mask, Model, Reasons, Scorer, Setting
 from .examples import also_read, newest_events
 from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
+from .sequence_popular import log_popular
 
 # how a history is written out, and what reads it
 WRITTEN = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True}
@@ -149,8 +150,6 @@ class SequenceModel(Model):
 
     def _popular(self, tables: ItemTables) -> np.ndarray:
         """[I] float32: what is added to every list's scores."""
-        from .sequence_popular import log_popular
-
         return log_popular(tables, self.params["chosen"].get("popular", {}))
 
     def _network(self, tables: ItemTables) -> Any:

@@ -96,7 +96,7 @@ class Timeline(Model):
             return ""
         encoder = self.params["encoder"]
         form = zoo.form_of(encoder) if isinstance(encoder, str) and encoder != "auto" else ""
-        return hashlib.sha256("\n".join([*self.recipe.names, *filter(None, [form])]).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(filter(None, [*self.recipe.names, form])).encode()).hexdigest()[:16]
 
     def retrieve(
         self, histories: Histories, request_us: np.ndarray, tables: ItemTables, k: int, forbidden: Mask | None = None, block: int = 65_536,

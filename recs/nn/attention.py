@@ -28,10 +28,10 @@ def watched() -> Iterator[list[Tensor]]:
         _TOLD = None
 
 
-def tell(share: Tensor) -> None:
-    """Shares of an attention [B, H, asking, asked], for whoever is looking."""
+def tell(share: Tensor, of_one: bool = True) -> None:
+    """Shares of an attention [B, H, asking, asked], for whoever is looking; where they are not `of_one`, as parts of their sum."""
     if _TOLD is not None:
-        _TOLD.append(share.detach())
+        _TOLD.append((share if of_one else share / share.sum(-1, keepdim=True).clamp(min=1e-9)).detach())
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:

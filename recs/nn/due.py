@@ -39,7 +39,7 @@ class Due(nn.Module):
         logits = self.curve(x_BLD, ask_us.unsqueeze(2) - h_ts.unsqueeze(1)) + self.often * often.log()
         logits = logits.masked_fill(~here, -math.inf)
         share = torch.cat([logits, self.none.expand(*logits.shape[:2], 1)], dim=-1).softmax(dim=-1)[..., :-1]
-        tell((share / share.sum(-1, keepdim=True).clamp(min=1e-9)).unsqueeze(1))
+        tell(share.unsqueeze(1), of_one=False)
         return share @ self.value(x_BLD)
 
     def curve(self, x_BLD: Tensor, age_us: Tensor) -> Tensor:
