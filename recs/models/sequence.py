@@ -2,7 +2,7 @@
 
     history      the newest `length` events whose items the network has numbers for
     network      recs/nn/zoo/<name>.py        history, instants, request time ─▶ state; score of an item = state · its vector
-    score        that logit, and nothing else: what is popular the item vectors know from training
+    score        that logit; what is popular tonight and what is the user's own may join it (recs/models/sequence_joined.py)
 
 Every module of recs/nn/zoo that no model has of its own is a model of its name (docs/add_a_model.md).  Trained on earlier nights by
 recs/models/sequence_fit.py.
@@ -37,7 +37,7 @@ from .base import REASONS, Mask, Model, Reasons, Scorer, Setting
 from .examples import also_read, newest_events
 from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
-from .sequence_popular import log_popular
+from .sequence_joined import OWN, POPULAR, joined
 
 # how a history is written out, and what reads it
 WRITTEN = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True}
@@ -59,7 +59,8 @@ class SequenceModel(Model):
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
-            "facts": [], "vectors": [], "near": [], "values": False, "segments": False, "popular": zoo.network_class(cls.name).popular,
+            "facts": [], "vectors": [], "near": [], "values": False, "segments": False,
+            POPULAR: zoo.network_class(cls.name).joined, OWN: zoo.network_class(cls.name).joined and setting.repeats,
             **({"written": WRITTEN, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
             **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
             **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
@@ -102,10 +103,10 @@ class SequenceModel(Model):
             from .sequence_examples import read_history
 
             newest["h_text"] = read_history(written, histories, request_us, tables, self.params.get("graded", 0) > 0)
-        read, tonight = network.read(newest), self._popular(tables)
+        read, beside = network.read(newest), joined(self.params["chosen"], histories, request_us, tables)
 
         def score(lo: int, hi: int) -> np.ndarray:
-            return np.where(read.known[:, None], network.scores(read, index[lo:hi]) + tonight[lo:hi], popular[lo:hi])
+            return np.where(read.known[:, None], network.scores(read, index[lo:hi]) + beside(lo, hi), popular[lo:hi])
 
         return score
 
@@ -118,10 +119,10 @@ class SequenceModel(Model):
             return columns, scores
         network, newest = self._network(tables), self._newest(histories, request_us)
         closed = np.zeros((len(histories), tables.n_items), bool) if forbidden is None else forbidden(0, tables.n_items)
-        known = np.flatnonzero(network.known(newest))
+        beside = joined(self.params["chosen"], histories, request_us, tables)(0, tables.n_items)
+        known, added = np.flatnonzero(network.known(newest)), np.broadcast_to(beside, closed.shape)
         some = {name: values[known] for name, values in newest.items()}
-        columns[known], scores[known] = network.decode(
-            some, k, np.asarray(tables.array("item_index")), closed[known], self._popular(tables))
+        columns[known], scores[known] = network.decode(some, k, np.asarray(tables.array("item_index")), closed[known], added[known])
         return columns, scores
 
     def explain(self, histories: Histories, request_us: np.ndarray, tables: ItemTables, columns: np.ndarray) -> Reasons:
@@ -147,10 +148,6 @@ class SequenceModel(Model):
 
     def _newest(self, histories: Histories, request_us: np.ndarray) -> dict[str, np.ndarray]:
         return newest_events(histories, request_us, self.params["length"], also_read(self.params))
-
-    def _popular(self, tables: ItemTables) -> np.ndarray:
-        """[I] float32: what is added to every list's scores."""
-        return log_popular(tables, self.params["chosen"].get("popular", {}))
 
     def _network(self, tables: ItemTables) -> Any:
         """The network, with the items of these tables; the latest is kept."""

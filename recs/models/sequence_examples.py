@@ -38,6 +38,7 @@ from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
 FORMAT = 3      # of what is staged: examples of another are never taken for these
+MEETINGS = 1 << 20      # at most, of which lift draws
 RAREST_ITEMS = 256      # whose mean score stands for an item never met
 ASKED = 40      # items that came true of which an example knows; a model is trained on fewer, its held-out figures see them all
 HISTORY = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "h_segment", "request_us")
@@ -198,6 +199,17 @@ def validation(folder: Path, nights: Sequence[Staged], numbers: Numbers, held_ou
     # ranks are computed for every column
     used = max((1 + int(np.flatnonzero(some["target"].any(axis=0)).max(initial=0)) for some in found), default=1)
     return write_examples(folder, (some | {"target": some["target"][:, :used]} for some in found))
+
+
+def meetings(data: Staged) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers [M] int64 and instants [M] of all that is trained, in the order of time; of very many every second, third, …"""
+    found = read_columns(data, ["h_item", "h_ts", "follow", "target", "request_us"])
+    user, place = np.nonzero(found["follow"])
+    asked, target = np.nonzero(found["target"])
+    item = np.concatenate([found["h_item"][user, place + 1], found["target"][asked, target]]).astype(np.int64)
+    ts = np.concatenate([found["h_ts"][user, place + 1], found["request_us"][asked]])
+    order = np.argsort(ts, kind="stable")[:: 1 + len(ts) // MEETINGS]
+    return item[order], ts[order]
 
 
 def held(who: np.ndarray, share: float) -> np.ndarray:

@@ -3,9 +3,10 @@
     examples        of every night, written once as staged Parquet by the executors (recs/models/sequence_examples.py), and of what is
                     known: all users' histories up to the present
     held out        several nights: the latest of them; the network is trained on the earlier ones and on what was known at the first of
-                    the latest, and the best number of epochs is kept; twice: with the earlier nights' questions, and from histories alone,
-                    which is better where items live for days and most questions are about items that are gone; then what is popular
-                    tonight joins the scores with the weight that is best there (recs/models/sequence_popular.py)
+                    the latest, and the number of epochs around which it is best is kept; in several ways: with the earlier nights'
+                    questions; from histories alone, which is better where items live for days and most questions are about items that
+                    are gone; and by lift, which leaves what is popular at the time to what joins the scores.  That is chosen for each
+                    way (recs/models/sequence_joined.py), and then the way whose lists are best
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
@@ -47,10 +48,12 @@ from recs.nn.tuning import TuningConfig
 from .examples import also_read
 from .fitting import Fit, Replay, seconds_left
 from .network_arrays import arrays_of
-from .sequence_examples import Numbers, Shape, examples, known_examples, training, validation
+from .sequence_examples import Numbers, Shape, examples, known_examples, meetings, training, validation
 from .sequence_graded import graded_examples, graded_training, graded_validation
+from .sequence_joined import POPULAR
+from .sequence_joined import asked as joining
+from .sequence_joined import chosen as chosen_joined
 from .sequence_network import make_network
-from .sequence_popular import chosen as chosen_popular
 from .sequence_side import Side, put
 from .sequence_tuning import PATIENCE, texts_of, tune, tuning_of
 
@@ -59,9 +62,11 @@ log = logging.getLogger(__name__)
 LEAST_EXAMPLES = 100        # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
-FIRST_RUN = 0.45            # of the time, where the network is trained again on all nights
-ALONE_SHARE = 0.4           # of that, for histories alone
-BETTER = "ndcg@10"          # of two ways to learn the one with more of it
+FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
+ALONE_SHARE = 0.18                # of the time left before that, from histories alone
+LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
+BETTER = "ndcg@10"          # of several ways to learn the one with more of it …
+STEADY = "steady_ndcg@10"   # … around the best epoch, for a single evaluation may be luck: on news one article is in every fourth list
 FROZEN_FIRST = 0.4          # of the time, where the language model is tuned afterwards
 SEEN_BEFORE = 4_096         # examples that scalers are fitted on
 BATCH, STEPS = (32, 256), 100       # examples of a step: a small log has a hundred steps an epoch, too
@@ -167,27 +172,30 @@ class _Bench:
         self, then: list[Staged], early: list[Staged], latest: list[Staged], present: list[Staged], every: list[Staged], since_us: int,
         held_out: Replay,
     ) -> Fit:
-        """Epochs, with questions or not, and the weight of what is popular: what orders the latest nights best; trained so long on all.
+        """Epochs, with questions or not, and what joins the scores: what orders the latest nights best; trained so long on all.
 
         `then`, `present`: what was known at the first of the latest, and is now; `since_us`: the newest of the early cuts; `held_out`:
         the latest nights to be asked.
         """
         alone = sum(staged.rows for staged in then) >= LEAST_EXAMPLES and not self.params.get("graded")
-        ways: list[tuple[str, dict[str, int], float]] = [("with questions", {}, FIRST_RUN)]
-        if alone:
-            ways.insert(0, ("from histories alone", {"nights": 0}, FIRST_RUN * ALONE_SHARE))
+        histories: dict[str, Any] = {"nights": 0} if alone else {}
+        ways = [("from histories alone", histories, ALONE_SHARE)] if alone else []
+        if POPULAR in joining(self.params) and self.tuning is None and "loss" not in self.params["network"]:
+            ways.append(("by lift", histories | {"loss": "lift", "epochs": min(LIFT_EPOCHS, self.params["epochs"])}, ALONE_SHARE))
         found = []
-        for number, (way, kept, share) in enumerate(ways):
+        for number, (way, kept, share) in enumerate([*ways, ("with questions", {}, FIRST_RUN)]):
             some = then + early[: kept.get("nights")]
             numbers = Numbers.of(some, self.params["least"])
             data, asked = self._training(f"early-{number}", some, numbers), self._asked(f"latest-{number}", latest, numbers, since_us)
-            weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, share)
-            if self.params["popular"] and not self.params.get("graded"):
-                figures[f"alone_{BETTER}"] = figures.get(BETTER, 0.0)
-                chosen["popular"], figures[BETTER] = chosen_popular(self.name, self.params, weights, held_out)
-            found.append((figures, chosen | kept))
-            log.info("%s: %.4f %s", self.name, figures.get(BETTER, 0.0), way)
-        figures, chosen = max(found, key=lambda f: f[0].get(BETTER, 0.0))
+            weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]} | kept, share)
+            if joining(self.params):
+                figures |= {f"alone_{name}": figures[name] for name in (BETTER,) if name in figures}
+                joined, figures[BETTER] = chosen_joined(self.name, self.params, weights, held_out)
+                chosen |= joined
+            worth = figures.get(BETTER if joining(self.params) else STEADY, 0.0)
+            found.append((worth, figures, kept | chosen))
+            log.info("%s: %.4f %s", self.name, worth, way)
+        _, figures, chosen = max(found, key=lambda f: f[0])
         return self.trained("every", present, every, chosen, figures)
 
     def trained(
@@ -227,7 +235,10 @@ class _Bench:
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
         mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
         side = Side.of_training(self.params, self.catalogue.tables, mine, numbers.met)
-        net = make_network(self.name, self.params, len(mine), text.shape[1], read, side.sizes, len(numbers.segments))
+        by_lift = {"network": self.params["network"] | {"loss": planned["loss"]}} if "loss" in planned else {}
+        net = make_network(self.name, self.params | by_lift, len(mine), text.shape[1], read, side.sizes, len(numbers.segments))
+        if net.config.loss == "lift":
+            net.meet(*map(torch.from_numpy, meetings(data)))
         put(net, side.rows(self.catalogue.tables, mine, numbers.number))
         if text.shape[1]:
             net.item.said[1:] = torch.from_numpy(self.catalogue.of_items(text, mine, 0))
@@ -239,9 +250,12 @@ class _Bench:
             "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
         until = None if self.until is None else time.monotonic() + share * (self.until - time.monotonic())
         tunes = self.tuning is not None and planned.get("tuning_epochs", 1) > 0
-        how, config = self._train(net, data, asked, settings, until, FROZEN_FIRST if tunes else 1.0)
+        how, config = self._train(net, data, None if by_lift else asked, settings, until, FROZEN_FIRST if tunes else 1.0)
         arrays: dict[str, np.ndarray] = {}
         figures, chosen = _figures(how, asked), {} if asked is None else {"epochs": how.best_epochs}
+        if BETTER in how.metrics:
+            chosen["epochs"], steady = how.steady(BETTER)
+            figures[STEADY] = round(steady, 6)
         if tunes:
             arrays, more, epochs = self._tuned(net, mine, data, asked, settings, planned.get("tuning_epochs"), until, how)
             figures, chosen = figures | more, chosen | ({} if asked is None else {"tuning_epochs": epochs})

@@ -142,7 +142,7 @@ class Network:
         self, newest: dict[str, np.ndarray], k: int, integers: np.ndarray, closed: np.ndarray, added: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """[U, k] places in `integers` [I] (-1: none is left) and scores of lists made one item after another; `closed` [U, I] are left
-        out, `added` [I] joins every score.
+        out, `added` [U, I] joins every score.
 
         Each item is the best after those before it have joined the history, as if met at the request; a score is at most the one before.
         """

@@ -133,6 +133,18 @@ def sampled_softmax(positive: Tensor, negatives: Tensor, log_q: Tensor, hit: Ten
     return (torch.logsumexp(torch.cat([positive.unsqueeze(1), others], dim=1), dim=1) - positive).mean()
 
 
+def lift(positive: Tensor, negatives: Tensor, left_out: Tensor) -> Tensor:
+    """InfoNCE (van den Oord et al., arXiv 1807.03748): cross-entropy of the positive among itself and S negatives drawn from q.
+
+        - log( exp s+ / (exp s+  +  sum over negatives that are not `left_out` of exp s-) )
+
+    Without a correction by log q, and with the positive among the negatives as often as it is drawn, its best score is
+    log P(i | history) / q(i) + c.  positive [N], negatives and left_out [N, S].
+    """
+    scores = torch.cat([positive.unsqueeze(1), negatives.masked_fill(left_out, -math.inf)], dim=1).float()
+    return (scores.logsumexp(dim=1) - scores[:, 0]).mean()
+
+
 def gbce(positive: Tensor, negatives: Tensor, n_items: int, t: float = 0.75) -> Tensor:
     """Generalised binary cross-entropy (Petrov and Macdonald, gSASRec, RecSys 2023): corrects the overconfidence of few negatives.
 

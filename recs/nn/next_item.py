@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from recs.clock import DAY
 from recs.nn.items import ItemVectors
-from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, sampled_softmax
+from recs.nn.losses import catalogue_bce, catalogue_softmax, catalogue_squares, gbce, lift, sampled_softmax
 from recs.nn.metrics import sums_of_ranks
 from recs.nn.side import DROP, SideInfo
 
@@ -42,6 +42,7 @@ EVENTS = ("h_item", "h_type", "h_ts", "h_dwell", "h_place", "h_value", "h_segmen
 OF_HISTORY = ("h_text",)    # of a history as a whole
 ROWS = 64               # histories encoded together in training on a CPU: of like length, so that little padding is computed
 SOFTMAX_ITEMS = 50_000  # above, `auto` draws negatives
+AROUND = 256            # meetings before an instant, and as many after it, that lift draws from
 K = 10                  # of the metrics
 
 Batch = Mapping[str, Tensor]
@@ -55,8 +56,10 @@ class NextItemConfig(BaseModel):
     length: int = Field(50, ge=1)                   # positions; older events are not seen
     dim: int = Field(128, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)         # .2 on logs with hundreds of events per item
-    loss: Literal["auto", "softmax", "sampled", "gbce", "bce", "squares"] = "auto"     # auto: softmax, on large catalogues sampled
+    # auto: softmax, on large catalogues sampled; lift: against what others met at that time
+    loss: Literal["auto", "softmax", "sampled", "gbce", "bce", "squares", "lift"] = "auto"
     negatives: int = Field(256, ge=1)               # of sampled and gbce, shared by the batch
+    contemporaries: int = Field(32, ge=1)           # negatives of lift, per pair
     calibration: float = Field(0.75, ge=0, le=1)    # t of gbce; 0: plain binary cross-entropy with negatives
     unobserved: float = Field(0.02, gt=0, le=1)     # weight of what did not come true in squares
     half_life: float | None = Field(None, gt=0)     # days: of what came true so long before the newest, a step learns half; None: all
@@ -81,13 +84,14 @@ class NextItem(nn.Module):
     dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
     tunes_reader: ClassVar[bool] = False        # the language model that reads items may be tuned with it (recs/nn/tuning.py)
     decodes: ClassVar[bool] = False             # lists may be made one item after another, each as if met at the request
-    popular: ClassVar[bool] = False             # unless told otherwise, what is popular tonight may join its scores
+    joined: ClassVar[bool] = False              # unless told otherwise, what is popular and what is the user's own may join its scores
     version: ClassVar[int] = 1                  # to be raised when weights of before do not fit or mean something else
     learning: ClassVar[dict[str, Any]] = {}     # keys of TrainConfig in which this encoder differs from the family
 
     def __init__(self, n_items: int, config: NextItemConfig) -> None:
         super().__init__()
         self.n_items, self.config = n_items, config
+        self.met: tuple[Tensor, Tensor] | None = None
         sizes = config.facts, config.vectors, config.near
         side = SideInfo(n_items, config.dim, *sizes) if any(sizes) else None
         self.item = ItemVectors(n_items, config.dim, config.said, side)
@@ -162,6 +166,10 @@ class NextItem(nn.Module):
         if self.config.values and hasattr(self, "event"):
             self.event.prepare(batch)
 
+    def meet(self, item: Tensor, ts: Tensor) -> None:
+        """For `lift`: what anybody met, numbers [M] int64 and instants [M], in the order of time."""
+        self.met = item, ts
+
     def state(self, batch: Batch) -> Tensor:
         """[B, D] after the newest event.  Widths are the caller's: a user's numbers must not depend on who else is in the batch."""
         return self._scaled(self.states(newest(batch, min(batch["h_item"].shape[1], self.config.length)))[:, -1].float())
@@ -182,7 +190,7 @@ class NextItem(nn.Module):
             return self._loss(batch)
 
     def _loss(self, batch: Batch) -> Tensor:
-        states, rows_of, wanted, met = [], [], [], 0
+        states, rows_of, wanted, owner, asked, met = [], [], [], [], [], 0
         together = len(batch["h_len"]) if batch["h_len"].is_cuda else ROWS
         batch = self._learned(batch)
         says = torch.nonzero(batch["follow"].any(1) | batch["target"].any(1)).squeeze(1)
@@ -197,8 +205,14 @@ class NextItem(nn.Module):
             states.append(states_BLD.flatten(0, 1)[used])
             rows_of.append(row + met)
             wanted.append(item)
+            if self.config.loss == "lift":
+                owner.append(rows[cell // width])
+                asked.append(asked_at(part["h_ts"][:, -width:], part["request_us"]).flatten()[cell])
             met += len(used)
-        return self._loss_of(self._scaled(torch.cat(states)), torch.cat(rows_of), torch.cat(wanted).long())
+        found, row, item = self._scaled(torch.cat(states)), torch.cat(rows_of), torch.cat(wanted).long()
+        if self.config.loss == "lift":
+            return self._lift_of(found[row], item, torch.cat(asked), batch["h_item"][torch.cat(owner)])
+        return self._loss_of(found, row, item)
 
     def _learned(self, batch: Batch) -> Batch:
         """The batch with what this step learns of it: old positions are drawn by their half-life (Petrov and Macdonald, RecSys 2022,
@@ -256,6 +270,21 @@ class NextItem(nn.Module):
             return gbce(positive, negatives, self.n_items, config.calibration)
         log_q = torch.full_like(drawn, -math.log(self.n_items), dtype=torch.float32)
         return sampled_softmax(positive, negatives, log_q, drawn == wanted_N.unsqueeze(1), log_q[:1].expand(len(wanted_N)))
+
+    def _lift_of(self, states_NS: Tensor, wanted_N: Tensor, asked_N: Tensor, known_NL: Tensor) -> Tensor:
+        """Of pairs, asked at an instant of a history: against what anybody met about then, so that a score is what makes an item likelier
+        for this user than for others at that time, and what is popular then may be added to it."""
+        if self.met is None:
+            raise ValueError("loss: lift needs to know what was met when; call `meet` before training")
+        self.met = item, ts = self.met[0].to(states_NS.device), self.met[1].to(states_NS.device)
+        first = (torch.searchsorted(ts, asked_N) - AROUND).clamp(0, max(len(ts) - 2 * AROUND, 0))
+        shape = len(first), self.config.contemporaries
+        drawn = item[first.unsqueeze(1) + torch.randint(min(2 * AROUND, len(ts)), shape, device=first.device)]
+        never = torch.zeros_like(drawn, dtype=torch.bool)
+        if not self.config.repeats:     # what else the user meets is neither asked of him again nor listed
+            never = (drawn.unsqueeze(2) == known_NL.unsqueeze(1)).any(2) & (drawn != wanted_N.unsqueeze(1))
+        negatives = self.pair_logits(states_NS.repeat_interleave(shape[1], dim=0), self.vectors(drawn.flatten()))
+        return lift(self.pair_logits(states_NS, self.vectors(wanted_N)), negatives.view(shape), never)
 
     def _every_vector(self) -> Tensor:
         return self.vectors(torch.arange(1, self.n_items + 1, device=self.item.weight.device))

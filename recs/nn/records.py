@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from statistics import median_low
 from typing import Any
 
 
@@ -40,13 +41,20 @@ class Trained:
 
     @property
     def best_step(self) -> int:
-        """The step after which the weights were best on the validation set; 0: those it began with were never beaten."""
-        return next(h["step"] for h in self.history if h["metrics"] == self.metrics)
+        """The step after which the weights were best on the validation set (the last without one); 0: the first were never beaten."""
+        return next(h["step"] for h in self.history if h["metrics"] == self.metrics) if self.metrics else self.steps
 
     @property
     def best_epochs(self) -> int:
         """The same in epochs, at least one."""
         return max(1, round(self.best_step * self.epochs / max(self.steps, 1)))
+
+    def steady(self, metric: str) -> tuple[int, float]:
+        """Epochs, at least one, around which a metric was highest, and its median there: of three evaluations, for one may be luck."""
+        value = [h["metrics"][metric] for h in self.history]
+        around = [median_low(value[max(i - 1, 0) : i + 2]) for i in range(len(value))]
+        best = max(range(len(value)), key=lambda i: (around[i], i))
+        return max(1, round(self.history[best]["step"] * self.epochs / max(self.steps, 1))), around[best]
 
     def record(self) -> dict[str, Any]:
         """For a run record."""

@@ -14,6 +14,8 @@ from recs.config import FitConfig  # noqa: E402
 from recs.jobs import _champion, train  # noqa: E402
 from recs.judge import champions  # noqa: E402
 from recs.models import load as load_model  # noqa: E402
+from recs.models.sequence import SequenceModel  # noqa: E402
+from recs.models.sequence_joined import WAYS  # noqa: E402
 from recs.models.timeline import Timeline  # noqa: E402
 from recs.nn.staged import open_staged  # noqa: E402
 from recs.tables import Lake  # noqa: E402
@@ -79,6 +81,18 @@ def test_a_refit_goes_on_from_the_reigning_weights_so_many_times(lake: Lake, mon
     monkeypatch.setattr(champions, "champion", lambda lake, as_of_us=None: row)
     assert train.goes_on_from(lake, settings(warm_starts=1), night(2).as_of_us) is None      # the next one is from scratch
     assert train.goes_on_from(lake, settings(warm_starts=2), night(2).as_of_us) == row
+
+
+def test_a_sequence_model_is_fitted_and_asked_on_the_executors(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    """What joins its scores is chosen by the held-out nights' lists, which Spark makes; then it makes the night's."""
+    plain = SequenceModel.grid.__func__
+    quick = {"length": 8, "epochs": 2, "network": {"dim": 8}, "train": {"precision": "fp32"}}
+    monkeypatch.setattr(SequenceModel, "grid", classmethod(lambda cls, setting: [plain(cls, setting)[0] | quick]))
+    fitted = train.fit_models(lake, settings(), lake, attempt_at(1), ["transformer_lstm"])[0]
+    metrics, model = json.loads(fitted.row["metrics"]), load_model(fitted.path)
+    assert model.weights and all(model.params["chosen"][kind] in ways for kind, ways in WAYS.items())
+    assert 0 < metrics["ndcg@10"] < 1
+    assert _champion.smoke(lake, settings(), lake, attempt_at(1), fitted.row) == ""
 
 
 def test_twins_of_one_night_are_not_played_against_each_other(lake: Lake, monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,8 @@ from recs.judge.metrics import ndcg_of_hits
 CUT = 20_000 * DAY
 ITEMS, USERS = 60, 100
 TRAIN = {"batch_size": 32, "lr": 0.01, "threads": 1, "precision": "fp32", "reader": "arrow"}      # petastorm takes seconds to import
-QUICK = {"length": 16, "windows": 3, "epochs": 5, "network": {"dim": 32, "dropout": 0.1}, "train": TRAIN}
+NETWORK_ALONE = {"popular": False, "own": False}        # what a network says, and nothing else
+QUICK = {"length": 16, "windows": 3, "epochs": 5, "network": {"dim": 32, "dropout": 0.1}, "train": TRAIN, **NETWORK_ALONE}
 SUCCESSOR = np.roll(np.random.default_rng(3).permutation(ITEMS), 1)
 
 

@@ -20,6 +20,7 @@ from recs.models.examples import newest_events
 from recs.models.fitting import Fit
 from recs.models.sequence import SequenceModel
 from recs.models.sequence_examples import Numbers, Shape, examples, first_meetings, held, read_history, training, validation
+from recs.models.sequence_joined import joined
 from recs.models.sequence_network import make_network, numbered
 from recs.nn.next_item import newest
 from recs.nn.staged import read_columns, write_staged
@@ -97,7 +98,8 @@ def test_staged_and_served_histories_have_the_same_scores(nights, fitted):
         events["h_text"] = read_history(written, q.histories, q.request_us, q.tables)
     with torch.inference_mode():
         trained = network.net.score({name: torch.from_numpy(values) for name, values in events.items()}).numpy()
-    served = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items) - model._popular(q.tables)
+    asked = q.histories, q.request_us, q.tables
+    served = model.scorer(*asked)(0, q.tables.n_items) - joined(model.params["chosen"], *asked)(0, q.tables.n_items)
     number = network.number[np.asarray(q.tables.array("item_index"))]
     assert (number > 0).all()
     np.testing.assert_allclose(served, trained[:, number - 1], rtol=1e-4, atol=1e-4)
@@ -264,14 +266,14 @@ def test_questions_are_left_out_where_the_latest_nights_are_listed_better_withou
     def network(bench, data, asked, numbers, planned, share):
         trained.append(data.rows)
         better = alone_is_better is (len(trained) == 1)
-        return {}, {"ndcg@10": 0.2 + 0.1 * better} if asked else {}, {"epochs": len(trained)} if asked else {}
+        return {}, {"ndcg@10": 0.9, "steady_ndcg@10": 0.2 + 0.1 * better} if asked else {}, {"epochs": len(trained)} if asked else {}
 
     monkeypatch.setattr(sequence_fit._Bench, "_network", network)
     h, some = nights.questions[0].histories, nights.only([1, 2, 3, 4, 5])
     some.histories = h.before(nights.cuts_us[0])
     fit = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
     alone, every, last = trained
-    assert alone < every and fit.metrics["ndcg@10"] == pytest.approx(0.3)
+    assert alone < every and fit.metrics["steady_ndcg@10"] == pytest.approx(0.3)
     assert fit.params["chosen"] == ({"epochs": 1, "nights": 0} if alone_is_better else {"epochs": 2})
     again = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1, "chosen": fit.params["chosen"]})
     assert again.metrics["training_lists"] == last == trained[-1]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chained_nights import CUT, TRAIN
+from chained_nights import CUT, NETWORK_ALONE, TRAIN
 from item_table_double import build
 from local_replay import LocalReplay, question
 
@@ -24,6 +24,7 @@ from recs.models.examples import newest_events
 from recs.models.fitting import Fit
 from recs.models.insight import attention_of
 from recs.models.sequence import SequenceModel
+from recs.models.sequence_joined import joined
 from recs.models.sequence_network import numbered
 from recs.nn.events import log_value
 from recs.nn.next_item import NextItem
@@ -33,7 +34,7 @@ from recs.nn.zoo import network_class
 GROUPS, ITEMS, USERS = 6, 600, 90
 UNMET = tuple(range(ITEMS, ITEMS + GROUPS))     # one of each group
 KINDS = ("facts", "text", "vectors")     # lm_history writes out what the texts say; nothing else reads them here
-QUICK = {"length": 12, "windows": 3, "epochs": 6, "network": {"dim": 16, "dropout": 0.1}, "train": TRAIN}
+QUICK = {"length": 12, "windows": 3, "epochs": 6, "network": {"dim": 16, "dropout": 0.1}, "train": TRAIN, **NETWORK_ALONE}
 NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
 EDGES = [f"i{i:06d},i{j:06d}" for g in range(GROUPS) for i in range(g, ITEMS, GROUPS) for j in range(g, 5 * GROUPS, GROUPS) if i != j]
 
@@ -164,7 +165,8 @@ def test_staged_and_served_histories_have_the_same_scores(nights, name: str):
         events["h_text"] = read_history(written, q.histories, q.request_us, q.tables)
     with torch.inference_mode():
         trained = network.net.score({n: torch.from_numpy(v) for n, v in events.items()}).numpy()
-    served = model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items) - model._popular(q.tables)
+    asked = q.histories, q.request_us, q.tables
+    served = model.scorer(*asked)(0, q.tables.n_items) - joined(model.params["chosen"], *asked)(0, q.tables.n_items)
     number = network.number[np.asarray(q.tables.array("item_index"))]
     assert (number > 0).all()
     np.testing.assert_allclose(served, trained[:, number - 1], rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chained_nights import CUT, TRAIN, ndcg
+from chained_nights import CUT, NETWORK_ALONE, TRAIN, ndcg
 from local_replay import LocalReplay, question
 from test_sequence_text import NEW, themes
 
@@ -19,7 +19,7 @@ from recs.nn.text import TextError
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
-QUICK = {"length": 8, "windows": 2, "network": {"dim": 16, "dropout": 0.1}, "train": TRAIN}
+QUICK = {"length": 8, "windows": 2, "network": {"dim": 16, "dropout": 0.1}, "train": TRAIN, **NETWORK_ALONE}
 ADAPTER = MODELS["lm_adapter"]
 
 
@@ -35,7 +35,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
 
 def test_both_sides_of_tuning_are_reported_and_the_better_one_is_kept(nights):
     tuning = {"policy": "lora", "rank": 2, "epochs": 1, "texts": 16}
-    fit = ADAPTER.fit_with(Setting(texts=True), nights.only([1, 2, 3]), {**QUICK, "epochs": 2, "tuning": tuning, "popular": False})
+    fit = ADAPTER.fit_with(Setting(texts=True), nights.only([1, 2, 3]), {**QUICK, "epochs": 2, "tuning": tuning})
     before, after = (fit.metrics[f"{when}_ndcg@10"] for when in ("frozen", "tuned"))
     assert fit.metrics["ndcg@10"] == pytest.approx(max(before, after))
     assert fit.params["chosen"]["tuning_epochs"] == (1 if after > before else 0)

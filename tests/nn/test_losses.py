@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recs.judge.metrics import metrics_of_hits
-from recs.nn.losses import catalogue_softmax, gbce, lambda_rank, listwise_softmax, ranks_of, sampled_softmax
+from recs.nn.losses import catalogue_softmax, gbce, lambda_rank, lift, listwise_softmax, ranks_of, sampled_softmax
 from recs.nn.metrics import ranking_sums
 
 rng = np.random.default_rng(0)
@@ -72,6 +72,26 @@ def test_sampled_softmax_estimates_the_full_one(uniform: bool):
         assert estimate == pytest.approx(full, abs=0.05)
         wrong.append(abs(sampled_softmax(positive, negatives, torch.zeros(2000), hit).item() - full))
     assert min(wrong) > 0.2
+
+
+def test_lift_is_its_formula_and_learns_a_ratio():
+    positive, negatives = torch.tensor([1.0, -0.5]), torch.tensor([[0.3, 2.0], [0.1, 0.2]])
+    left_out = torch.tensor([[False, True], [False, False]])
+    wanted = [-math.log(math.exp(s) / (math.exp(s) + sum(map(math.exp, others)))) for s, others in ((1.0, [0.3]), (-0.5, [0.1, 0.2]))]
+    assert lift(positive, negatives, left_out).item() == pytest.approx(np.mean(wanted), rel=1e-6)
+    # what is drawn for a positive is drawn as often as it is for a negative: nothing is left to learn of how popular it is
+    torch.manual_seed(0)
+    p, q = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([0.2, 0.3, 0.5])
+    score = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([score], lr=0.02)
+    for _ in range(600):
+        item, drawn = torch.multinomial(p, 256, True), torch.multinomial(q, 256 * 16, True).view(256, 16)
+        optimizer.zero_grad()
+        lift(score[item], score[drawn], torch.zeros_like(drawn, dtype=torch.bool)).backward()
+        optimizer.step()
+    found = (score - score.mean()).detach()
+    wanted = (p / q).log() - (p / q).log().mean()
+    assert (found - wanted).abs().max() < 0.1
 
 
 def test_gbce_is_its_formula_and_bce_without_calibration():

@@ -34,6 +34,17 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+def test_the_steady_best_is_no_spike():
+    def run(*ndcg: float) -> Trained:
+        history = [{"epoch": max(n - 1, 0), "step": 10 * n, "metrics": {"ndcg": v}} for n, v in enumerate(ndcg)]
+        return Trained({}, history, "epochs", len(ndcg) - 1, 10 * (len(ndcg) - 1), 0, 0.0, 0.0, "fp32", "cpu")
+
+    assert run(0.0, 0.9, 0.1, 0.3, 0.5, 0.4, 0.2).steady("ndcg") == (5, 0.4)
+    assert run(0.0, 0.1, 0.2, 0.3).steady("ndcg") == (3, 0.2)
+    assert run(0.5, 0.1).steady("ndcg") == (1, 0.1)
+    assert run(0.5).steady("ndcg") == (1, 0.5)
+
+
 def test_it_learns_and_says_how(data: tuple[Staged, Staged], tmp_path: Path):
     _, trained = run(data, tmp_path, epochs=8, lr=0.03)
     assert trained.history[0]["step"] == 0                  # evaluated before the first step

@@ -71,6 +71,26 @@ def test_an_empty_history_has_finite_scores_and_losses_are_finite(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_lift_compares_with_what_others_met_at_that_time(name: str):
+    """Items 101 … 150 were met in the first days of the log, 151 … 200 in the last."""
+    model, b = network(name, loss="lift", repeats=False), batch()
+    first, last = int(b["request_us"].min()), int(b["request_us"].max())
+    with pytest.raises(ValueError, match="call `meet` before"):
+        model.loss(b)
+    grads = []
+    for at in (first - 9 * 86_400_000_000, last + 9 * 86_400_000_000):      # every pair is asked long before, or long after
+        item, moved = torch.arange(2000) // 20 + 101, at - b["request_us"][:, None]
+        model.meet(item, torch.linspace(first, last, 2000).long())
+        model.zero_grad()
+        model.loss(b | {"request_us": b["request_us"] + moved[:, 0], "h_ts": b["h_ts"] + moved}).backward()
+        known = torch.cat([b["h_item"].flatten(), b["target"].flatten()]).unique().long()
+        grad = model.item.weight.grad.abs().sum(1)
+        grad[known] = 0         # those learn as events, too
+        grads.append((grad[101:151].sum().item(), grad[151:].sum().item()))
+    assert grads[0][0] > 0 == grads[0][1] and grads[1][0] == 0 < grads[1][1]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_time_says_something_where_it_is_read(name: str):
     model, b = network(name), batch()
     generator = torch.Generator().manual_seed(1)

@@ -52,7 +52,7 @@ class InterestDynamicsConfig(NextItemConfig):
     heads: int = Field(2, ge=1)
     hidden: int = Field(64, ge=1)           # of the MLP
     attended: int = Field(16, ge=1)         # newest events that an item asks
-    loss: Literal["sampled", "gbce"] = "sampled"
+    loss: Literal["sampled", "gbce", "lift"] = "sampled"
     negatives: int = Field(512, ge=1)
     time: bool = True                       # False: no gap, no clock; the interest stays where it is
     places: bool = False                    # read where events were, and how far items are
@@ -67,7 +67,7 @@ class InterestDynamics(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = InterestDynamicsConfig
-    popular = True
+    joined = True
     dot = False
     reads_places = True
 

@@ -41,7 +41,7 @@ class LMAdapter(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = LMAdapterConfig
-    popular = True
+    joined = True
     tunes_reader = decodes = True
 
     def __init__(self, n_items: int, config: LMAdapterConfig) -> None:

@@ -32,14 +32,14 @@ class LMHistoryConfig(NextItemConfig):
     head: Literal["logistic", "network"] = "network"
     read: int = Field(256, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
-    loss: Literal["softmax", "sampled", "gbce", "bce", "squares", "ratings"] = "bce"
+    loss: Literal["softmax", "sampled", "gbce", "bce", "squares", "lift", "ratings"] = "bce"
 
 
 class LMHistory(Biased):
     """`n_items` items, numbered from 1."""
 
     Config = LMHistoryConfig
-    popular = True
+    joined = True
     probabilities = True
     reads_text = True
 

@@ -54,7 +54,7 @@ class LSTMAttention(NextItem):
     """`n_items` items, numbered from 1."""
 
     Config = LSTMAttentionConfig
-    popular = True
+    joined = True
 
     def __init__(self, n_items: int, config: LSTMAttentionConfig) -> None:
         super().__init__(n_items, config)

@@ -42,7 +42,7 @@ class TransformerLSTMConfig(NextItemConfig):
     blocks: int = Field(1, ge=1)
     heads: int = Field(2, ge=1)
     decoder: Literal["lstm", "gru"] = "lstm"
-    loss: Literal["softmax", "sampled", "gbce", "bce", "squares"] = "bce"
+    loss: Literal["softmax", "sampled", "gbce", "bce", "squares", "lift"] = "bce"
     ahead: int = Field(3, ge=1)
     numbers: bool = True            # False: without (L, D, P)
     time: bool = True               # False: no gap, no clock, no (L, D, P), nothing due, slow memories by place
@@ -53,7 +53,7 @@ class TransformerLSTM(Biased):
 
     Config = TransformerLSTMConfig
     version = 2         # with what is due
-    popular = True
+    joined = True
     probabilities = True
 
     def __init__(self, n_items: int, config: TransformerLSTMConfig) -> None:

@@ -1,4 +1,5 @@
-"""Where the catalogue is new every day, what is popular tonight joins what a network says; elsewhere it does no harm."""
+"""Where the catalogue is new every day, what is popular tonight joins what a network says, and where habits decide, what is the user's own;
+elsewhere they do no harm."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +14,8 @@ from local_replay import LocalReplay, question
 from recs.clock import DAY, HOUR
 from recs.models import MODELS, load, make
 from recs.models.base import Setting
-from recs.models.sequence_popular import LEAST, log_popular
+from recs.models.sequence import SequenceModel
+from recs.models.sequence_joined import LEAST, OWN, joined, log_popular
 
 A_DAY, GROUPS, USERS, DAYS = 24, 3, 90, 16      # new items a day; every user reads those of his group, mostly new ones, else yesterday's
 
@@ -35,9 +37,12 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> LocalReplay:
     return LocalReplay({n: question(log, c, folder / f"cut-{n}", ()) for n, c in enumerate(cuts)}, cuts)
 
 
-def test_the_systems_ask_for_it_and_the_references_do_not():
-    asked = {name for name, cls in MODELS.items() if cls.grid(Setting())[0].get("popular")}
+@pytest.mark.parametrize("kind", ["popular", "own"])
+def test_the_systems_ask_for_it_and_the_references_do_not(kind: str):
+    family = {name: cls for name, cls in MODELS.items() if issubclass(cls, SequenceModel)}
+    asked = {name for name, cls in family.items() if cls.grid(Setting())[0][kind]}
     assert asked == {"transformer_lstm", "lm_adapter", "lm_history", "lstm_attention", "interest_dynamics"}
+    assert not any(cls.grid(Setting(repeats=False))[0]["own"] for cls in family.values())
 
 
 def test_lists_of_a_fresh_catalogue_are_better_with_it(news: LocalReplay, tmp_path: Path):
@@ -62,16 +67,17 @@ def test_it_does_no_harm_where_order_says_it_all(tmp_path: Path):
     nights = chained_nights(tmp_path)
     found = {}
     for on in (False, True):
-        fit = MODELS["lstm_attention"].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), {**QUICK, "popular": on})
+        fit = MODELS["lstm_attention"].fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), {**QUICK, "popular": on, "own": on})
         found[on] = ndcg(make("lstm_attention", fit.params, fit.weights), nights.questions[0])
-    assert fit.params["chosen"]["popular"].get("weight", 0.0) <= 0.5 and found[True] > found[False] - 0.02
+    assert found[True] > found[False] - 0.02
 
 
 def test_a_list_made_as_a_whole_reads_it_too(news: LocalReplay):
     q, fixed = news.questions[0], {**QUICK, "epochs": 1, "decode": True, "network": {**QUICK["network"], "adapter": "transformer"}}
     fit = MODELS["lm_adapter"].fit_with(Setting(), news.only([1, 2, 3]), fixed)
     choice = {"stat": "decay_1d", "weight": 50.0}
-    model = make("lm_adapter", {**fit.params, "chosen": {"popular": choice}}, fit.weights)
+    own = {"span": "all", "weight": 1e-9}       # nothing, but for every user his own
+    model = make("lm_adapter", {**fit.params, "chosen": {"popular": choice, "own": own}}, fit.weights)
     columns = model.retrieve(q.histories, q.request_us, q.tables, 5)[0]
     best = np.argsort(-log_popular(q.tables, choice), kind="stable")[:5]
     assert (np.sort(columns, axis=1) == np.sort(best)).mean() > 0.9
@@ -80,4 +86,28 @@ def test_a_list_made_as_a_whole_reads_it_too(news: LocalReplay):
 def test_an_item_that_nobody_has_met_is_neither_pushed_nor_held_back(tmp_path: Path):
     tables, choice = build(tmp_path, fresh(), CUT, unmet=(9_999,)), {"stat": "decay_1d", "weight": 2.0}
     said = log_popular(tables, choice)
-    assert said[-1] == pytest.approx(said[:-1].mean(), rel=1e-4) and not log_popular(tables, {}).any()
+    assert said[-1] == pytest.approx(said[:-1].mean(), rel=1e-4)
+
+
+def habits(seed: int = 0) -> pd.DataFrame:
+    """Every user has four items of his own among five hundred, and takes mostly those."""
+    rng, rows = np.random.default_rng(seed), []
+    own = rng.integers(0, 500, (USERS, 4))
+    for day in range(DAYS):
+        for user in range(USERS):
+            for hour in range(2):
+                item = own[user, rng.integers(4)] if rng.random() < 0.7 else rng.integers(500)
+                rows.append((user, int(item), CUT - (DAYS - 1 - day) * DAY + (hour * 3 + 1) * HOUR))
+    return pd.DataFrame(rows, columns=["user", "item", "ts"]).sort_values(["user", "ts"], ignore_index=True)
+
+
+def test_lists_of_habits_are_better_with_what_is_the_users_own(tmp_path: Path):
+    log, cuts, cls = habits(), tuple(CUT - n * DAY for n in range(6)), MODELS["lstm_attention"]
+    nights = LocalReplay({n: question(log, c, tmp_path / f"cut-{n}", ()) for n, c in enumerate(cuts)}, cuts)
+    fits = {on: cls.fit_with(Setting(), nights.only([1, 2, 3, 4, 5]), {**QUICK, "own": on}) for on in (False, True)}
+    models, q = {on: make("lstm_attention", fit.params, fit.weights) for on, fit in fits.items()}, nights.questions[0]
+    assert OWN not in fits[False].params["chosen"] and ndcg(models[True], q) > ndcg(models[False], q) + 0.1
+    # what is added is a user's own: the same in any company
+    added = [joined(fits[True].params["chosen"], some, request, q.tables)(0, q.tables.n_items)[-1]
+             for some, request in ((q.histories, q.request_us), (q.histories.take(np.array([len(q.wanted) - 1])), q.request_us[-1:]))]
+    assert (added[0] == added[1]).all() and (added[0] > added[0].min() + 1).sum() >= 4
