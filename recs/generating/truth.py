@@ -58,7 +58,7 @@ def raw_items(world: World, number: np.ndarray) -> pd.DataFrame:
     """The catalogue: a second row from the moment an item is withdrawn, so that nobody knows it before."""
     c, p = world.config, world.preset
     i = world.items
-    title, description = _texts(world, number)
+    title, description = texts(world, number)
     nothing = np.full(len(number), np.nan)
     withdrawn = i.gone[number] < c.days
     rows = pd.DataFrame({
@@ -73,7 +73,7 @@ def raw_items(world: World, number: np.ndarray) -> pd.DataFrame:
     return pd.concat([rows, second], ignore_index=True)
 
 
-def _texts(world: World, number: np.ndarray) -> tuple[list[str], list[str]]:
+def texts(world: World, number: np.ndarray) -> tuple[list[str], list[str]]:
     """Titles and descriptions; with the text effect off their words are those of some other topic and theme."""
     c, names = world.config, list(THEMES)
 

@@ -19,16 +19,20 @@ from local_replay import LocalReplay, question
 
 from recs.clock import micros
 from recs.evidence.histories import Histories
+from recs.evidence.item_kinds import TEXT
+from recs.evidence.item_tables import ItemTables
 from recs.generate import make_config
 from recs.generating import log, oracle
+from recs.generating.truth import texts
 from recs.generating.world import build
 from recs.judge.metrics import ndcg_of_hits
 from recs.models import make
 from recs.models.base import Model
 from recs.models.fitting import Question
+from recs.models.sequence_network import NUMBER, numbers_of
 
 LOG = {"preset": "shop", "n_events": 60_000, "days": 90, "seed": 7}
-NIGHTS, JUDGED = 14, 4          # the last JUDGED are judged, the others trained on
+NIGHTS, JUDGED = 14, 4          # the last JUDGED are judged, the others, unless there are more of them, trained on
 Lists = Callable[[int, Question], np.ndarray]
 
 
@@ -43,7 +47,7 @@ class Made:
     @property
     def earlier(self) -> LocalReplay:
         """The nights before the judged ones, and what was known when the first of those began."""
-        return self.replay.only(range(JUDGED, NIGHTS))
+        return self.replay.only(set(self.replay.nights) - set(range(JUDGED)))
 
     @property
     def questions(self) -> dict[int, Question]:
@@ -83,10 +87,11 @@ class Made:
         return (found.mean() - popular) / (best - popular)
 
 
-def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
-    """The log of these settings of the generator, with item tables of these kinds, and places where its items have them."""
+def made(folder: Path, kinds: tuple[str, ...], hide_seen: bool = False, nights: int = NIGHTS, **settings) -> Made:
+    """The log of these settings of the generator, with item tables of these kinds, and places where its items have them; with
+    `hide_seen` lists are of items that their user has not met."""
     plain = make_config(**settings)
-    cuts = [plain.stop - timedelta(days=n + 1) for n in range(NIGHTS)]
+    cuts = [plain.stop - timedelta(days=n + 1) for n in range(nights)]
     config = make_config(**settings, cuts=tuple(cuts[:JUDGED]), rollouts=64)
     world = build(config)
     rows = pd.concat([log.block_rows(world, b) for b in range(log.user_blocks(config))], ignore_index=True)
@@ -94,7 +99,9 @@ def made(folder: Path, kinds: tuple[str, ...], **settings) -> Made:
         "user": rows.user_id.str[1:].astype(int), "item": rows.item_id.str[1:].astype(int), "ts": rows.ts_ms.to_numpy(np.int64) * 1000,
     }).sort_values(["user", "ts"], ignore_index=True, kind="stable")
     where = np.stack([world.items.lat, world.items.lon], axis=1) if config.meaning.placed else np.full((len(world.items.lat), 2), np.nan)
-    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds, place=where.__getitem__) for n, cut in enumerate(cuts)}
+    said = list(map(" ".join, zip(*texts(world, np.arange(len(world.items.lat))), strict=True))) if "text" in kinds else []
+    more = {"place": where.__getitem__, "said": said.__getitem__}
+    asked = {n: question(frame, micros(cut), folder / f"cut-{n}", kinds, hide_seen, **more) for n, cut in enumerate(cuts)}
     asked = {n: replace(q, histories=placed(q.histories, where)) for n, q in asked.items()}
     then = frame[frame.ts < micros(cuts[JUDGED - 1])]
     known = placed(Histories.of(**{f"u{u:03d}": list(zip(g.item, g.ts, strict=True)) for u, g in then.groupby("user")}), where)
@@ -139,6 +146,33 @@ def other_places(q: Question, seed: int = 0) -> Question:
     """The same items at the same times, but the places of all events change places."""
     at = np.random.default_rng(seed).permutation(len(q.histories.item))
     return replace(q, histories=replace(q.histories, lat=q.histories.lat[at], lon=q.histories.lon[at]))
+
+
+class OtherWords(ItemTables):
+    """Item tables in which the words of items that a model was not trained on change places; the others keep theirs, by which the model
+    may know them."""
+
+    def __init__(self, tables: ItemTables, number: np.ndarray, seed: int = 0) -> None:
+        super().__init__(tables.path)
+        self.number, self.seed = number, seed
+
+    @property
+    def version(self) -> str:
+        return f"{super().version}-other-words-{self.seed}"
+
+    def dense(self, kind: str) -> np.ndarray:
+        found = super().dense(kind)
+        if kind != TEXT:
+            return found
+        new = np.flatnonzero(numbers_of(np.asarray(self.array("item_index")), self.number) == 0)
+        found = np.array(found)
+        found[new] = found[np.random.default_rng(self.seed).permutation(new)]
+        return found
+
+
+def other_words(q: Question, model: Model) -> Question:
+    """The same histories; items that came after the model was trained say what another of them does."""
+    return replace(q, tables=OtherWords(q.tables, model.weights[NUMBER]))
 
 
 def interval(difference: np.ndarray, users: np.ndarray, draws: int = 500) -> tuple[float, float, float]:

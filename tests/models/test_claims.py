@@ -4,10 +4,11 @@
     time        half of the choices follow from the item before and the time since it; the same without that, clock and rhythm
     rhythm      half of the choices are items that are due, each after a period of its own; the same without time
     place       half of the choices are near the home, or near the item before; the same without that
+    text        news, half of which are read for what their words say; the same where words mean nothing
     closed      share of the way from recent popularity to the oracle
     shuffled    what lists lose when each user's items change places, at the same times (order), or the gaps between them do, with the items
-                in their order (time, rhythm), or where events were is mixed (place): where it decides more than the interval, where it
-                does not a third of that at most
+                in their order (time, rhythm), or where events were is mixed (place), or items that came after training say what another
+                of them does (text): where it decides more than the interval, where it does not a third of that at most
 
 `python -m pytest tests/models/test_claims.py -m slow -s` prints the figures of docs/sequence_models.md.
 """
@@ -15,19 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_nights import LOG, Made, interval, made, of, other_places, other_times
+from chained_nights import NETWORK_ALONE
+from generated_nights import LOG, Made, interval, made, of, other_places, other_times, other_words
 
 from recs.models import MODELS, make
 from recs.models.base import Model, Setting
 from recs.models.fitting import Question
 
 QUICK = {
-    "length": 32, "windows": 4, "epochs": 10, "network": {"dim": 64, "dropout": 0.2}, "popular": False,     # the network alone is asked
-    "train": {"precision": "fp32", "threads": 1},
+    "length": 32, "windows": 4, "epochs": 10, "network": {"dim": 64, "dropout": 0.2},
+    "train": {"precision": "fp32", "threads": 1}, **NETWORK_ALONE,
 }
 
 
@@ -63,9 +66,9 @@ def rhythmic(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made(tmp_path_factory.mktemp("on"), (), emphasis="rhythm", **LOG)
 
 
-def fitted(name: str, world: Made, **more) -> Model:
+def fitted(name: str, world: Made, setting: Setting = Setting(), **more) -> Model:
     """Fitted before the judged nights."""
-    found = MODELS[name].fit_with(Setting(), world.earlier, QUICK | more)
+    found = MODELS[name].fit_with(setting, world.earlier, QUICK | more)
     return make(name, found.params, found.weights)
 
 
@@ -128,3 +131,18 @@ def test_interest_dynamics_learns_places_where_they_decide(tmp_path: Path):
     assert shown("interest_dynamics", near, model, here, there) > 0.2
     assert here[1] > 0
     assert there[0] < here[0] / 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lm_adapter", "lm_history"])
+def test_a_reader_of_texts_learns_what_words_say_where_they_decide(name: str, tmp_path: Path):
+    """News of the judged days, none of which was trained on: what is popular tells which of them are read, words to whom they speak."""
+    log, effects, losses, models = LOG | {"preset": "news"}, ({"emphasis": "text"}, {"without": ("text",)}), [], []
+    worlds = [made(tmp_path / str(n), ("text",), True, **log | effect) for n, effect in enumerate(effects)]
+    for world in worlds:
+        model = fitted(name, world, setting=Setting(texts=True, repeats=False), popular=True)
+        models.append(model)
+        losses.append(lost(model, world, world.questions, partial(other_words, model=model)))
+    assert shown(name, worlds[0], models[0], *losses) > 0.15
+    assert losses[0][1] > 0
+    assert losses[1][0] < losses[0][0] / 3
