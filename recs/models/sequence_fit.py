@@ -63,7 +63,7 @@ LEAST_EXAMPLES = 100        # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
 ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
 FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
-ALONE_SHARE = 0.18                # of the time left before that, from histories alone
+ALONE_SHARE = 0.18          # of the time left before that, from histories alone, and again by lift
 LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
 BETTER = "ndcg@10"          # of several ways to learn the one with more of it …
 STEADY = "steady_ndcg@10"   # … around the best epoch, for a single evaluation may be luck: on news one article is in every fourth list
@@ -189,7 +189,8 @@ class _Bench:
             data, asked = self._training(f"early-{number}", some, numbers), self._asked(f"latest-{number}", latest, numbers, since_us)
             weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]} | kept, share)
             if joining(self.params):
-                figures |= {f"alone_{name}": figures[name] for name in (BETTER,) if name in figures}
+                if BETTER in figures:
+                    figures[f"alone_{BETTER}"] = figures[BETTER]
                 joined, figures[BETTER] = chosen_joined(self.name, self.params, weights, held_out)
                 chosen |= joined
             worth = figures.get(BETTER if joining(self.params) else STEADY, 0.0)
