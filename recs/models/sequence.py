@@ -56,15 +56,16 @@ class SequenceModel(Model):
     def grid(cls, setting: Setting) -> list[dict[str, Any]]:
         """One set: everything in it is a switch for `--set`; `network` are keys of the network's Config, `train` of
         TrainConfig, `tuning` of TuningConfig."""
+        network = zoo.network_class(cls.name)
         return [{
             "length": 50, "windows": 10, "targets": 10, "least": 1, "epochs": 30, "held_out": 0.1, "seed": 1,
             "repeats": setting.repeats, "text": setting.texts, "network": {}, "train": {}, "chosen": {},
             "facts": [], "vectors": [], "near": [], "values": False, "segments": False,
-            POPULAR: zoo.network_class(cls.name).joined, OWN: zoo.network_class(cls.name).joined and setting.repeats,
-            **({"written": WRITTEN, "graded": 0} if zoo.network_class(cls.name).reads_text else {}),
-            **({"decode": False} if zoo.network_class(cls.name).decodes else {}),
-            **({"tuning": {"policy": "frozen"}} if zoo.network_class(cls.name).tunes_reader else {}),
-            **({"places": setting.places} if zoo.network_class(cls.name).reads_places else {}),
+            POPULAR: network.joined, OWN: network.joined and setting.repeats,
+            **({"written": WRITTEN, "graded": 0} if network.reads_text else {}),
+            **({"decode": False} if network.decodes else {}),
+            **({"tuning": {"policy": "frozen"}} if network.tunes_reader else {}),
+            **({"places": setting.places} if network.reads_places else {}),
         }]
 
     @classmethod

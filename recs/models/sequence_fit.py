@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +183,15 @@ class _Bench:
         if POPULAR in joining(self.params) and self.tuning is None and "loss" not in self.params["network"]:
             ways.append(("by lift", histories | {"loss": "lift", "epochs": min(LIFT_EPOCHS, self.params["epochs"])}, ALONE_SHARE))
         found = []
-        for number, (way, kept, share) in enumerate([*ways, ("with questions", {}, FIRST_RUN)]):
-            some = then + early[: kept.get("nights")]
+
+        @cache      # two ways may learn from the same nights
+        def written(nights: int | None) -> tuple[Staged, Staged, Numbers]:
+            some = then + early[:nights]
             numbers = Numbers.of(some, self.params["least"])
-            data, asked = self._training(f"early-{number}", some, numbers), self._asked(f"latest-{number}", latest, numbers, since_us)
-            weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]} | kept, share)
+            return self._training(f"early-{nights}", some, numbers), self._asked(f"latest-{nights}", latest, numbers, since_us), numbers
+
+        for way, kept, share in [*ways, ("with questions", {}, FIRST_RUN)]:
+            weights, figures, chosen = self._network(*written(kept.get("nights")), {"epochs": self.params["epochs"]} | kept, share)
             if joining(self.params):
                 if BETTER in figures:
                     figures[f"alone_{BETTER}"] = figures[BETTER]
@@ -251,7 +255,8 @@ class _Bench:
             "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
         until = None if self.until is None else time.monotonic() + share * (self.until - time.monotonic())
         tunes = self.tuning is not None and planned.get("tuning_epochs", 1) > 0
-        how, config = self._train(net, data, None if by_lift else asked, settings, until, FROZEN_FIRST if tunes else 1.0)
+        name = "lift" if by_lift else "run"
+        how, config = self._train(net, data, None if by_lift else asked, settings, until, FROZEN_FIRST if tunes else 1.0, name)
         arrays: dict[str, np.ndarray] = {}
         figures, chosen = _figures(how, asked), {} if asked is None else {"epochs": how.best_epochs}
         if BETTER in how.metrics:

@@ -14,10 +14,12 @@ Shapes: U users, W items of a block, I items.
 """
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import HALF_LIVES, ItemTables
@@ -40,13 +42,23 @@ BLOCK = 8_192
 
 def joined(choice: dict[str, dict[str, Any]], histories: Histories, request_us: np.ndarray, tables: ItemTables) -> Scorer:
     """[U, W] or [W] of any block of columns: what is added to a network's scores; `choice` by kind, 0 for those without one."""
+    return _joined(choice, tables, partial(_log_own, histories, request_us, tables))
+
+
+def _joined(choice: dict[str, dict[str, Any]], tables: ItemTables, log_own: Callable[[str], sp.csr_matrix]) -> Scorer:
     popular, own = choice.get(POPULAR, ALONE), choice.get(OWN, ALONE)
     everywhere = log_popular(tables, popular) if popular else np.zeros(tables.n_items, np.float32)
     if not own:
         return lambda lo, hi: everywhere[lo:hi]
-    met = profile(histories, request_us, own["span"], tables)
-    met.data = (own["weight"] * np.log1p(met.data / LEAST)).astype(np.float32)
-    return lambda lo, hi: everywhere[lo:hi] + dense_block(met, lo, hi)
+    met, weight = log_own(own["span"]), np.float32(own["weight"])
+    return lambda lo, hi: everywhere[lo:hi] + weight * dense_block(met, lo, hi)
+
+
+def _log_own(histories: Histories, request_us: np.ndarray, tables: ItemTables, span: str) -> sp.csr_matrix:
+    """[U, I] float32, 0 for what the user has not met."""
+    met = profile(histories, request_us, span, tables)
+    met.data = np.log1p(met.data / LEAST).astype(np.float32)
+    return met
 
 
 def log_popular(tables: ItemTables, choice: dict[str, Any]) -> np.ndarray:
@@ -82,7 +94,8 @@ def _ndcg_sums(
 
     tables, asked_of = question.tables, (question.histories, question.request_us, question.tables)
     lists = [TopK(len(question.histories), question.k) for _ in WAYS[kind]]
-    score, added = make(name, params, weights).scorer(*asked_of), [joined(choice | {kind: way}, *asked_of) for way in WAYS[kind]]
+    log_own = cache(partial(_log_own, *asked_of))       # of a span once, whatever the weight
+    score, added = make(name, params, weights).scorer(*asked_of), [_joined(choice | {kind: way}, tables, log_own) for way in WAYS[kind]]
     for lo in range(0, tables.n_items, BLOCK):
         hi = min(lo + BLOCK, tables.n_items)
         said = np.where(question.forbidden(lo, hi), -np.inf, score(lo, hi))

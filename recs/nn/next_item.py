@@ -199,7 +199,8 @@ class NextItem(nn.Module):
         for rows in says[batch["h_len"][says].argsort()].split(together):
             part = {name: values[rows] for name, values in batch.items()}
             width = self._width(part)
-            states_BLD = self.states(newest(part, width))
+            events = newest(part, width)
+            states_BLD = self.states(events)
             cell, item = self._pairs(part, width)
             used, row = cell.unique(return_inverse=True)
             states.append(states_BLD.flatten(0, 1)[used])
@@ -207,7 +208,7 @@ class NextItem(nn.Module):
             wanted.append(item)
             if self.config.loss == "lift":
                 owner.append(rows[cell // width])
-                asked.append(asked_at(part["h_ts"][:, -width:], part["request_us"]).flatten()[cell])
+                asked.append(events["ask_us"].flatten()[cell])
             met += len(used)
         found, row, item = self._scaled(torch.cat(states)), torch.cat(rows_of), torch.cat(wanted).long()
         if self.config.loss == "lift":

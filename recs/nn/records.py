@@ -47,14 +47,17 @@ class Trained:
     @property
     def best_epochs(self) -> int:
         """The same in epochs, at least one."""
-        return max(1, round(self.best_step * self.epochs / max(self.steps, 1)))
+        return self._epochs_at(self.best_step)
 
     def steady(self, metric: str) -> tuple[int, float]:
         """Epochs, at least one, around which a metric was highest, and its median there: of three evaluations, for one may be luck."""
         value = [h["metrics"][metric] for h in self.history]
         around = [median_low(value[max(i - 1, 0) : i + 2]) for i in range(len(value))]
         best = max(range(len(value)), key=lambda i: (around[i], i))
-        return max(1, round(self.history[best]["step"] * self.epochs / max(self.steps, 1))), around[best]
+        return self._epochs_at(self.history[best]["step"]), around[best]
+
+    def _epochs_at(self, step: int) -> int:
+        return max(1, round(step * self.epochs / max(self.steps, 1)))
 
     def record(self) -> dict[str, Any]:
         """For a run record."""

@@ -32,7 +32,7 @@ from recs.models.fitting import Question
 from recs.models.sequence_network import NUMBER, numbers_of
 
 LOG = {"preset": "shop", "n_events": 60_000, "days": 90, "seed": 7}
-NIGHTS, JUDGED = 14, 4          # the last JUDGED are judged, the others, unless there are more of them, trained on
+NIGHTS, JUDGED = 14, 4          # the last JUDGED are judged, the others trained on
 Lists = Callable[[int, Question], np.ndarray]
 
 
@@ -47,7 +47,7 @@ class Made:
     @property
     def earlier(self) -> LocalReplay:
         """The nights before the judged ones, and what was known when the first of those began."""
-        return self.replay.only(set(self.replay.nights) - set(range(JUDGED)))
+        return self.replay.only(range(JUDGED, NIGHTS))
 
     @property
     def questions(self) -> dict[int, Question]:
@@ -87,11 +87,11 @@ class Made:
         return (found.mean() - popular) / (best - popular)
 
 
-def made(folder: Path, kinds: tuple[str, ...], hide_seen: bool = False, nights: int = NIGHTS, **settings) -> Made:
+def made(folder: Path, kinds: tuple[str, ...], hide_seen: bool = False, **settings) -> Made:
     """The log of these settings of the generator, with item tables of these kinds, and places where its items have them; with
     `hide_seen` lists are of items that their user has not met."""
     plain = make_config(**settings)
-    cuts = [plain.stop - timedelta(days=n + 1) for n in range(nights)]
+    cuts = [plain.stop - timedelta(days=n + 1) for n in range(NIGHTS)]
     config = make_config(**settings, cuts=tuple(cuts[:JUDGED]), rollouts=64)
     world = build(config)
     rows = pd.concat([log.block_rows(world, b) for b in range(log.user_blocks(config))], ignore_index=True)
@@ -152,13 +152,13 @@ class OtherWords(ItemTables):
     """Item tables in which the words of items that a model was not trained on change places; the others keep theirs, by which the model
     may know them."""
 
-    def __init__(self, tables: ItemTables, number: np.ndarray, seed: int = 0) -> None:
+    def __init__(self, tables: ItemTables, number: np.ndarray) -> None:
         super().__init__(tables.path)
-        self.number, self.seed = number, seed
+        self.number = number
 
     @property
     def version(self) -> str:
-        return f"{super().version}-other-words-{self.seed}"
+        return f"{super().version}-other-words"
 
     def dense(self, kind: str) -> np.ndarray:
         found = super().dense(kind)
@@ -166,7 +166,7 @@ class OtherWords(ItemTables):
             return found
         new = np.flatnonzero(numbers_of(np.asarray(self.array("item_index")), self.number) == 0)
         found = np.array(found)
-        found[new] = found[np.random.default_rng(self.seed).permutation(new)]
+        found[new] = found[np.random.default_rng(0).permutation(new)]
         return found
 
 
