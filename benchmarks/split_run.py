@@ -8,6 +8,7 @@
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
@@ -38,6 +39,8 @@ from recs.serve.score import recommend
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
+
+    from recs.etl.text_vectors import Texts
 
 log = logging.getLogger("run_split")
 
@@ -157,10 +160,9 @@ class Run:
     def _tables(self, cuts_us: list[int], kinds: frozenset[str]) -> list[Path]:
         """Item tables of these cuts; those that are there already, also from an earlier run in the work folder, are used again."""
         along = [c for c in self.split.cuts_us if c not in self.built and c not in cuts_us] if self.refit else []    # the nights to come
-        sources = Sources(self._hours, self._sequences, self.split.vocabulary, None, self.split.event_types)
+        sources = self._sources(self._hours, self._sequences)
         outs = {from_micros(c): self.work / f"cut-{c}" for c in [*cuts_us, *along]}
-        facts = {"split": self.split.path.name, "protocol": self.split.protocol}
-        found = build_at_cuts(sources, outs, kinds | self.also, self.config.item_tables, **facts)
+        found = build_at_cuts(sources, outs, kinds | self.also, self.config.item_tables, **self._facts, protocol=self.split.protocol)
         self.built |= {t.cut_us: t.path for t in found}
         return [self.built[c] for c in cuts_us]
 
@@ -251,10 +253,9 @@ class Run:
         """Item tables of events that all lie before the cut."""
         types = self.split.event_types
         hours = item_hours(events, self.split.users, utc(cut_us), self.config.sessions.gap, list(types))
-        sources = Sources(hours, self.sequences(events, cut_us), self.split.vocabulary, None, types)
-        n = events.count()
+        sources, n = self._sources(hours, self.sequences(events, cut_us)), events.count()
         out = {utc(cut_us): self.work / f"cut-{cut_us}-{n}"}
-        return build_at_cuts(sources, out, kinds | self.also, self.config.item_tables, split=self.split.path.name, events=n)[0].path
+        return build_at_cuts(sources, out, kinds | self.also, self.config.item_tables, **self._facts, events=n)[0].path
 
     def _earlier_targets(self) -> tuple[DataFrame, list[Path]]:
         """Exams of the protocol's own rule, inside the fit events: earlier windows, or the last event of each user."""
@@ -343,6 +344,21 @@ class Run:
         return joined.drop("_who", "target")
 
     # ---- shared ------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _texts(self) -> Texts | None:
+        return self.split.texts(self.config)
+
+    def _sources(self, hours: DataFrame, sequences: DataFrame) -> Sources:
+        """Whatever item tables are made from, with what is known of the items themselves."""
+        return Sources(hours, sequences, self.split.vocabulary, self.split.items, self.split.event_types, self._texts)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """What stands in the manifests of item tables beside the cut."""
+        text = self.config.text.model_dump(mode="json") if self._texts and self.config.text else {}
+        items = {} if self.split.items_path is None else {"items": hashlib.sha256(self.split.items_path.read_bytes()).hexdigest()}
+        return {"split": self.split.path.name, **items, **({"text": text} if text else {})}
 
     def sequences(self, events: DataFrame, as_of_us: int) -> DataFrame:
         """Histories of all users before an instant."""

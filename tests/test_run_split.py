@@ -115,6 +115,48 @@ def test_a_folder_that_is_no_split_is_named(tmp_path: Path, spark):
         SplitFolder(tmp_path, spark)
 
 
+def items_of(log: pd.DataFrame, path: Path) -> Path:
+    """Titles and places; of i00 it is not known before the second night."""
+    items = pd.DataFrame({"item_id": sorted(log.item_id.unique())})
+    items["title"] = [f"thing number {i}" for i in items.item_id]
+    items["lat"], items["lon"] = np.arange(len(items), dtype=float), 10.0
+    items["valid_from"] = pd.to_datetime(np.where(items.item_id == "i00", FIRST_CUT + 3600, 0), unit="s", utc=True)
+    items.to_parquet(path, index=False, coerce_timestamps="us")
+    return path
+
+
+def test_what_is_said_of_items_stands_beside_the_folder(tmp_path: Path, spark):
+    log = log_of()
+    split = SplitFolder(write_nightly(tmp_path / "split", log, False), spark, items_of(log, tmp_path / "items.parquet"))
+    config = split.config({"text.max_tokens": 8})
+    assert config.text.fields == ["title"] and {"lat", "lon"} <= config.log.items.columns.keys()
+    texts = split.texts(config)
+    for cut_s, known in ((FIRST_CUT, False), (FIRST_CUT + DAY_S, True)):
+        vectors, said = texts.at(cut_s * 1_000_000, pd.Series(["i00", "i01"]))
+        assert (said[0] == "thing number i00", bool(vectors[0].any())) == (known, known)
+        assert said[1] == "thing number i01" and vectors[1].any()
+
+
+def test_what_no_table_of_items_has_is_named(tmp_path: Path, spark):
+    log = log_of()
+    write_nightly(tmp_path / "split", log, False)
+    for columns, said in (({"item_id": ["z"], "colour": ["red"]}, "no colour"), ({"title": ["a"]}, "column missing: item_id")):
+        pd.DataFrame(columns).to_parquet(tmp_path / "items.parquet", index=False)
+        with pytest.raises(SplitError, match=said):
+            _ = SplitFolder(tmp_path / "split", spark, tmp_path / "items.parquet").items
+
+
+@pytest.mark.slow
+def test_a_model_reads_what_is_said_of_items(tmp_path: Path):
+    log = log_of()
+    folder, items = write_nightly(tmp_path / "split", log, filter_seen=False), items_of(log, tmp_path / "items.parquet")
+    flags = ("--model", "lm_adapter", "--k", "5", "--set", "epochs=2", "--budget", "3")
+    with_texts = run(folder, tmp_path / "with.parquet", *flags, "--items", str(items), "--work", str(tmp_path / "work"))
+    check_lists(with_texts, log, 5)
+    manifests = [json.loads(p.read_text()) for p in (tmp_path / "work").glob("cut-*/manifest.json")]
+    assert manifests and all("text" in m["kinds"] and m["inputs"]["text"]["fields"] == ["title"] for m in manifests)
+
+
 def test_targets_follow_the_protocols_rules(spark):
     from datetime import UTC, datetime
 
