@@ -35,15 +35,17 @@ import torch
 
 from recs.evidence.item_kinds import TEXT
 from recs.evidence.item_tables import ItemTables
-from recs.nn import thresholds
 from recs.nn.graded import errors_of
 from recs.nn.hardware import finish, pick_device
 from recs.nn.next_item import NextItem
 from recs.nn.reader import Reader
 from recs.nn.settings import TrainConfig
 from recs.nn.staged import Staged, read_columns
+from recs.nn.thresholds import Threshold
+from recs.nn.thresholds import fitted as best_threshold
 from recs.nn.train import Trained, train
 from recs.nn.tuning import TuningConfig
+from recs.nn.zoo import network_class
 
 from .examples import also_read
 from .fitting import Fit, Replay, seconds_left
@@ -55,6 +57,7 @@ from .sequence_joined import asked as joining
 from .sequence_joined import chosen as chosen_joined
 from .sequence_network import make_network
 from .sequence_side import Side, put
+from .sequence_threshold import threshold
 from .sequence_tuning import PATIENCE, texts_of, tune, tuning_of
 
 log = logging.getLogger(__name__)
@@ -198,9 +201,11 @@ class _Bench:
                 joined, figures[BETTER] = chosen_joined(self.name, self.params, weights, held_out)
                 chosen |= joined
             worth = figures.get(BETTER if joining(self.params) else STEADY, 0.0)
-            found.append((worth, figures, kept | chosen))
+            found.append((worth, figures, kept | chosen, weights))
             log.info("%s: %.4f %s", self.name, worth, way)
-        _, figures, chosen = max(found, key=lambda f: f[0])
+        _, figures, chosen, weights = max(found, key=lambda f: f[0])
+        if joining(self.params) and network_class(self.name).probabilities:
+            figures, chosen = _with_threshold(figures, chosen, threshold(self.name, self.params | {"chosen": chosen}, weights, held_out))
         return self.trained("every", present, every, chosen, figures)
 
     def trained(
@@ -265,10 +270,9 @@ class _Bench:
         if tunes:
             arrays, more, epochs = self._tuned(net, mine, data, asked, settings, planned.get("tuning_epochs"), until, how)
             figures, chosen = figures | more, chosen | ({} if asked is None else {"tuning_epochs": epochs})
-        if asked is not None and net.probabilities:
+        if asked is not None and net.probabilities and not joining(self.params):
             reader = Reader(asked, config.batch_size, shuffle=False, even=False, kind=config.reader, pool=config.pool)
-            chosen["threshold"] = asdict(thresholds.fitted(net.cpu().eval(), reader))
-            figures |= {name: value for name, value in chosen["threshold"].items() if name != "at"}
+            figures, chosen = _with_threshold(figures, chosen, best_threshold(net.cpu().eval(), reader))
         return arrays_of(net) | arrays | side.arrays | numbers.arrays, figures, chosen
 
     def _train(
@@ -322,6 +326,11 @@ def _affordable(net: NextItem, data: Staged, config: TrainConfig, seconds: float
     if epoch_s * config.epochs > seconds:
         log.warning("%.0f s an epoch: time for %d epochs of %d", epoch_s, max(1, seconds // epoch_s), config.epochs)
     return int(np.clip(seconds // epoch_s, 1, config.epochs))
+
+
+def _with_threshold(figures: dict[str, float], chosen: dict[str, Any], found: Threshold) -> tuple[dict[str, float], dict[str, Any]]:
+    said = asdict(found)
+    return figures | {name: value for name, value in said.items() if name != "at"}, chosen | {"threshold": said}
 
 
 def _figures(how: Trained, asked: Staged | None) -> dict[str, float]:

@@ -15,7 +15,7 @@ GRID = torch.logspace(-5, 0, 101, dtype=torch.float64).float()
 
 @dataclass(frozen=True)
 class Threshold:
-    """An item is said to come when its probability is at least `at`; precision, recall and F1 of that on what it was fitted on."""
+    """An item is said to come when its probability (or score) is at least `at`; precision, recall and F1 where it was fitted."""
 
     at: float
     precision: float
@@ -33,10 +33,15 @@ def fitted(net: NextItem, asked: Reader) -> Threshold:
             said += _at_least(p)
             true += _at_least(p.gather(1, (target - 1).clamp(min=0))[target > 0])
             wanted += int(batch["n_truth"].sum())
-    precision, recall = true / said.clamp(min=1), true / max(wanted, 1)
-    f1 = 2 * true / (said + wanted).clamp(min=1)
-    best = int(np.argmax(f1.numpy()))
-    return Threshold(*(round(float(x[best]), 6) for x in (GRID, precision, recall, f1)))
+    return best_of(GRID.numpy(), said.numpy(), true.numpy(), wanted)
+
+
+def best_of(grid: np.ndarray, said: np.ndarray, true: np.ndarray, wanted: float) -> Threshold:
+    """The threshold of `grid` [G] with the best F1; `said`, `true` [G]: pairs that reach each, those that came true, of `wanted`."""
+    precision, recall = true / np.maximum(said, 1e-9), true / max(wanted, 1e-9)
+    f1 = 2 * true / np.maximum(said + wanted, 1e-9)
+    best = int(np.argmax(f1))
+    return Threshold(*(round(float(x[best]), 6) for x in (grid, precision, recall, f1)))
 
 
 def _at_least(p: Tensor) -> Tensor:

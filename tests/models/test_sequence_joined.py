@@ -16,6 +16,7 @@ from recs.models import MODELS, load, make
 from recs.models.base import Setting
 from recs.models.sequence import SequenceModel
 from recs.models.sequence_joined import LEAST, OWN, joined, log_popular
+from recs.models.sequence_threshold import threshold
 
 A_DAY, GROUPS, USERS, DAYS = 24, 3, 90, 16      # new items a day; every user reads those of his group, mostly new ones, else yesterday's
 
@@ -111,3 +112,20 @@ def test_lists_of_habits_are_better_with_what_is_the_users_own(tmp_path: Path):
     added = [joined(fits[True].params["chosen"], some, request, q.tables)(0, q.tables.n_items)[-1]
              for some, request in ((q.histories, q.request_us), (q.histories.take(np.array([len(q.wanted) - 1])), q.request_us[-1:]))]
     assert (added[0] == added[1]).all() and (added[0] > added[0].min() + 1).sum() >= 4
+
+
+def test_a_threshold_is_the_best_of_a_loop_over_what_is_served(news: LocalReplay):
+    fit = MODELS["transformer_lstm"].fit_with(Setting(), news.only([1, 2, 3, 4, 5]), {**QUICK, "epochs": 1})
+    held, model = news.only([1]), make("transformer_lstm", fit.params, fit.weights)
+    found, q = threshold("transformer_lstm", fit.params, fit.weights, held), held.questions[1]
+    said = np.where(q.forbidden(0, q.tables.n_items), -np.inf, model.scorer(q.histories, q.request_us, q.tables)(0, q.tables.n_items))
+    came, best = np.zeros(said.size, bool), 0.0
+    came[q.truth] = True
+    for at in np.linspace(*np.quantile(said[np.isfinite(said)], [0.5, 1]), 400):
+        hit = (came & (said.ravel() >= at)).sum()
+        best = max(best, 2 * hit / ((said >= at).sum() + q.wanted.sum()))
+    listed = said >= found.at
+    assert found.precision == pytest.approx((came & listed.ravel()).sum() / listed.sum(), abs=1e-4)
+    assert found.recall == pytest.approx((came & listed.ravel()).sum() / q.wanted.sum(), abs=1e-4)
+    assert found.f1 > 0.95 * best > 0.03
+    assert fit.params["chosen"]["threshold"]["f1"] == fit.metrics["f1"]
