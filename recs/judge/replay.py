@@ -206,11 +206,14 @@ class Exams:
             parts.finished(Path(folder) / names[night], [row for row in files if row["night"] == night], facts)
         return {n: open_staged(Path(folder) / names[n]) for n in self.nights if (Path(folder) / names[n] / MANIFEST).exists()}
 
-    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
-        """Arrays of all users' histories up to the present as staged Parquet; None where there are none."""
+    def write_histories(
+        self, make: Callable[[Histories, ItemTables], dict[str, np.ndarray]], folder: Path, night: int,
+    ) -> StagedFolder | None:
+        """Arrays of all users' histories up to the present, with a night's item tables, as staged Parquet; None where there are none."""
         from .known import write_histories
 
-        return None if self.histories is None else write_histories(self.histories, make, folder)
+        with_tables = partial(_with_tables, make, self.plan.tables[night])
+        return None if self.histories is None else write_histories(self.histories, with_tables, folder)
 
     def enough(self) -> bool:
         """Is the time for the search over?"""
@@ -363,6 +366,12 @@ def _truth(plan: _Plan, rows: pd.DataFrame, tables: ItemTables) -> tuple[np.ndar
 
 
 _OPEN: dict[str, ItemTables] = {}       # of this process
+
+
+def _with_tables(
+    make: Callable[[Histories, ItemTables], dict[str, np.ndarray]], tables: Artifact, histories: Histories,
+) -> dict[str, np.ndarray]:
+    return make(histories, _tables(tables))
 
 
 def _tables(artifact: Artifact) -> ItemTables:

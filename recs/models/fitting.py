@@ -98,8 +98,13 @@ class Replay(Protocol):
         A night with the same `contents` of the kinds that `make` reads is not written again.
         """
 
-    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> StagedFolder | None:
-        """The same of all users' histories up to the present, without a question; None where they are not at hand."""
+    def write_histories(
+        self, make: Callable[[Histories, ItemTables], dict[str, np.ndarray]], folder: Path, night: int,
+    ) -> StagedFolder | None:
+        """The same of all users' histories up to the present, without a question; None where they are not at hand.
+
+        The item tables are those of `night`.
+        """
 
     def mean(self, ask: Callable[[Question], np.ndarray]) -> np.ndarray:
         """[P] mean over all lists; `ask` gives the sums [P] over the lists of a question and must pickle."""

@@ -39,8 +39,9 @@ from .fitting import Fit, Replay, with_fixed
 from .popularity import popularity_of
 from .sequence_joined import OWN, POPULAR, joined
 
-# how a history is written out, and what reads it
-WRITTEN = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True}
+# how a history is written out, and what reads it; `asked`: of so many of a user's newest events it is learned what he did before them
+WRITTEN = {"model": "hashed", "language": "en", "events": 20, "max_tokens": 128, "offline": True, "clean": True, "asked": None}
+ASKED = {"hashed": 50}      # where nobody says how many: hashed words cost next to nothing, a language model reads 30 histories a second
 
 
 class SequenceModel(Model):
@@ -76,6 +77,8 @@ class SequenceModel(Model):
         params = with_fixed(cls.grid(setting), fixed)[0]
         if "written" in params:
             params["written"] = WRITTEN | params["written"]
+            if params["written"]["asked"] is None:
+                params["written"]["asked"] = ASKED.get(params["written"]["model"], 1)
         return fit(cls.name, params, replay)
 
     @classmethod

@@ -1,7 +1,8 @@
 """Examples of histories, from questions about earlier nights: what a sequence model is trained on, in fixed shapes.
 
     question    histories before the cut, request time, what came true
-    known       all users' histories up to the present: the newest event is what came true after the others
+    known       all users' histories up to the present: the newest event is what came true after the others; where histories are
+                written out, each of the newest few events came true after those before its time
     staged      window 0: the newest L events of a user, and up to T items that came true after them (fewer of them are trained)
                 windows 1 …: his older events, L at a time, and the event that came after them
     gathered    the same by the network's numbers, with the positions that are trained
@@ -37,6 +38,7 @@ from .sequence_network import NUMBER, RAREST, SEGMENTS, numbered, numbers_of
 from .written import template_of, written
 
 ROWS_PER_FILE = 4_096
+ASKED_AT_ONCE = 4_096   # of a user's newest events, whose histories are written out
 FORMAT = 3      # of what is staged: examples of another are never taken for these
 MEETINGS = 1 << 20      # at most, of which lift draws
 RAREST_ITEMS = 256      # whose mean score stands for an item never met
@@ -88,13 +90,33 @@ def read_history(
     return encode(written_by["model"], texts, written_by["max_tokens"], written_by["offline"]).astype(np.float16)
 
 
-def known_examples(shape: Shape, before_us: int | None, histories: Histories) -> dict[str, np.ndarray]:
+def known_examples(shape: Shape, before_us: int | None, histories: Histories, tables: ItemTables) -> dict[str, np.ndarray]:
     """The same of histories before an instant (None: whole ones), each with its newest event as what came true after the others."""
     histories = histories if before_us is None else histories.before(before_us)
     histories = histories.take(np.flatnonzero(np.diff(histories.offsets) > 1))
+    if shape.written is not None:
+        return _known_written(shape, histories, tables)
     newest = histories.offsets[1:] - 1
     before, request_us = histories.where(_back(histories) > 0), histories.ts[newest]
     return _windows(shape, before, request_us, user_hashes(histories), _one(shape, histories.item[newest]), np.ones(len(histories)))
+
+
+def _known_written(shape: Shape, histories: Histories, tables: ItemTables) -> dict[str, np.ndarray]:
+    """A window per asked event, newest first: a text is of a whole history, so that no other position of a window may be asked."""
+    who, newest_us = user_hashes(histories), histories.ts[histories.offsets[1:] - 1]
+    asked, back = shape.written["asked"], _back(histories)
+    first_us = histories.ts[histories.offsets[:-1]]
+    event = np.flatnonzero((back < asked) & (histories.ts > first_us[histories.user]))      # something is before it
+    event = event[np.lexsort((back[event], histories.user[event]))]
+    item, window, user, asked_us = histories.item[event], back[event].astype(np.int32), histories.user[event], histories.ts[event]
+    histories, parts = histories.where(back < asked + 2 * max(shape.length, shape.written["events"])), []      # the rest is read by nobody
+    for lo in range(0, max(len(event), 1), ASKED_AT_ONCE):
+        now = slice(lo, lo + ASKED_AT_ONCE)
+        before = histories.take(user[now]).before(asked_us[now])
+        found = _window(shape, 0, before, asked_us[now], who[user[now]], _one(shape, item[now]), np.ones(len(user[now])))
+        parts.append(found | {"h_text": read_history(shape.written, before, asked_us[now], tables)})
+    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return together | {"window": window, "asked_us": newest_us[user]}
 
 
 def _windows(
@@ -245,7 +267,8 @@ def by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarra
     """The fields of recs/nn/next_item.py."""
     found = numbered({name: columns[name] for name in HISTORY if name in columns}, numbers.number, numbers.segments)
     follow = np.zeros(found["h_item"].shape, np.uint8)
-    follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
+    if "h_text" not in columns:     # a text says nothing of any other position
+        follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
     text = {"h_text": columns["h_text"]} if "h_text" in columns else {}
     return found | text | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
 

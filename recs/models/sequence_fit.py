@@ -93,7 +93,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         bench = _Bench(name, params, replay.until, Path(folder), Catalogue.of(params, replay.tables(newest_first[0])))
         every = [by_night[n] for n in nights]
         if params["chosen"]:
-            with known(replay, shape, None, shared) as present:
+            with known(replay, shape, None, shared, newest_first[0]) as present:
                 return bench.trained("every", present, every, params["chosen"], {})
         latest = _latest(nights, by_night)
         # what followed a night that is held out must not be what followed a night that is trained on
@@ -101,8 +101,9 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         early = [by_night[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
         if sum(night.rows for night in early) < LEAST_EXAMPLES:
             return bench.by_users(every)
-        with known(replay, shape, first_held_us, shared) as then, known(replay, shape, None, shared) as present:
-            since_us = max(replay.cuts_us[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
+        newest_early = next(n for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
+        since_us = replay.cuts_us[newest_early]
+        with known(replay, shape, first_held_us, shared, newest_early) as then, known(replay, shape, None, shared, nights[0]) as present:
             return bench.by_nights(then, early, [by_night[n] for n in latest], present, every, since_us, replay.only(latest))
 
 
@@ -117,14 +118,15 @@ def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list
 
 
 @contextmanager
-def known(replay: Replay, shape: Shape, before_us: int | None, shared: Path) -> Iterator[list[Staged]]:
-    """Examples of what was known before an instant (None: at present) while the body runs; none where histories are not at hand."""
+def known(replay: Replay, shape: Shape, before_us: int | None, shared: Path, night: int) -> Iterator[list[Staged]]:
+    """Examples of what was known before an instant (None: at present), in words of a night's catalogue, while the body runs; none where
+    histories are not at hand."""
     folder = shared / f"known-{uuid.uuid4().hex}"
-    if shape.written is not None:       # nothing was asked of these histories, and a text is of a whole one
+    if shape.graded or (shape.written and not shape.written["asked"]):     # ratings were asked of the histories before them already
         yield []
         return
     try:
-        found = replay.write_histories(partial(known_examples, shape, before_us), folder)
+        found = replay.write_histories(partial(known_examples, shape, before_us), folder, night)
         yield [] if found is None else [found]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

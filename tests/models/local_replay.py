@@ -77,8 +77,10 @@ class LocalReplay:
             out[n] = open_staged(place)
         return out
 
-    def write_histories(self, make: Callable[[Histories], dict[str, np.ndarray]], folder: Path) -> Staged | None:
-        columns = {} if self.histories is None else make(self.histories)
+    def write_histories(
+        self, make: Callable[[Histories, ItemTables], dict[str, np.ndarray]], folder: Path, night: int,
+    ) -> Staged | None:
+        columns = {} if self.histories is None else make(self.histories, self.questions[night].tables)
         return write_staged(folder, columns) if len(columns.get("who", ())) else None
 
     def enough(self) -> bool:

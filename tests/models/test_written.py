@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from chained_nights import CUT
@@ -14,6 +15,8 @@ from torch import nn
 from recs.clock import DAY, HOUR
 from recs.evidence.histories import Histories
 from recs.evidence.item_tables import ItemTables
+from recs.models.sequence import WRITTEN
+from recs.models.sequence_examples import Shape, known_examples, read_history
 from recs.models.written import TEMPLATES, Template, clean, template_of, when, written
 from recs.nn.zoo.lm_history import LMHistory, LMHistoryConfig
 
@@ -100,3 +103,17 @@ def test_it_learns_from_the_text_alone(loss: str, tmp_path: Path):
         step.step()
     with torch.no_grad():
         assert (net.eval().score(batch).argmax(1) + 1 == batch["target"][:, 0]).float().mean() > 0.9
+
+
+def test_where_histories_are_written_out_the_newest_events_are_asked_of_what_was_before_their_time(tmp_path: Path):
+    log = pd.DataFrame({"user": 0, "item": [7, 1, 2, 2, 3], "ts": [10, 20, 30, 30, 40]})
+    tables = build(tmp_path, log, 50)
+    h = Histories.of(ann=list(zip(log.item, log.ts, strict=True)), bob=[(7, 15)])
+    by_words = WRITTEN | {"asked": 4}
+    found = known_examples(Shape(3, 9, 1, written=by_words), None, h, tables)
+    lines = zip(found["h_item"].tolist(), found["target"][:, 0].tolist(), found["request_us"].tolist(), strict=True)
+    assert list(lines) == [([1, 2, 2], 3, 40), ([-1, 7, 1], 2, 30), ([-1, 7, 1], 2, 30), ([-1, -1, 7], 1, 20)]
+    assert found["window"].tolist() == [0, 1, 2, 3] and found["asked_us"].tolist() == [40] * 4 and len(set(found["who"])) == 1
+    said = read_history(by_words, h.take(np.zeros(2, int)).before(np.array([40, 20])), np.array([40, 20]), tables)
+    assert np.array_equal(found["h_text"][[0, 3]], said) and not np.array_equal(said[0], said[1])
+    assert not len(known_examples(Shape(3, 9, 1, written=by_words), 10, h, tables)["who"])
