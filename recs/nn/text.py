@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 HASHED = "hashed"
-WIDTH, BUCKETS = 256, 1 << 18
+WIDTH, BUCKETS, WORDS = 256, 1 << 18, 1 << 16      # of directions and of words at hand: 256 MB and 64 MB at most
 ROWS = 32
 _WORD = re.compile(r"\w+", re.UNICODE)
 
@@ -39,9 +39,14 @@ def encode(model: str, texts: Sequence[str], max_tokens: int = 64, offline: bool
 def _hashed(text: str) -> np.ndarray:
     out = np.zeros(WIDTH, np.float32)
     for word in _WORD.findall(text.casefold()):
-        parts = [word, *(f"<{word}>"[i : i + 3] for i in range(len(word)))]
-        out += _direction(parts[0]) + sum(_direction(p) for p in parts[1:]) / len(parts)
+        out += _of_word(word)
     return out / max(np.linalg.norm(out), 1e-9)
+
+
+@lru_cache(WORDS)
+def _of_word(word: str) -> np.ndarray:
+    parts = [word, *(f"<{word}>"[i : i + 3] for i in range(len(word)))]
+    return _direction(parts[0]) + sum(_direction(p) for p in parts[1:]) / len(parts)
 
 
 @lru_cache(BUCKETS)
