@@ -30,6 +30,7 @@ import torch
 
 from recs.models import sequence_fit
 from recs.models.fitting import Fit
+from recs.models.sequence_joined import asked
 from recs.nn.staged import Staged, open_staged, read_columns
 
 log = logging.getLogger("elsewhere")
@@ -92,8 +93,8 @@ class _Recorder:
     def __enter__(self) -> None:
         bench = sequence_fit._Bench
         self.real = {way: getattr(bench, way) for way in ("by_users", "by_nights", "trained")}
-        bench.by_users = lambda b, nights: self._note(b, "by_users", nights)
-        bench.by_nights = lambda b, *data: self._note(b, "by_nights", *data)
+        bench.by_users = lambda b, *data: self._note(b, "by_users", *data)
+        bench.by_nights = lambda b, *data: self._note(b, "by_nights", *data[:-1])      # without the lists to be asked
         bench.trained = lambda b, name, known, nights, chosen, figures: self._note(b, "trained", known, nights)
 
     def __exit__(self, *_: object) -> None:
@@ -103,6 +104,9 @@ class _Recorder:
     def _note(self, bench: Any, way: str, *given: list[Staged] | int) -> Fit:
         if also := [name for name in SIDE if bench.params.get(name)] + ["tuning"] * (bench.tuning is not None):
             raise SystemExit(f"elsewhere: {', '.join(also)} read more of the catalogue than jobs hold; train {bench.name} here")
+        if way == "by_nights" and (joining := asked(bench.params)):
+            off = " ".join(f"{kind}=false" for kind in dict.fromkeys(joining))
+            raise SystemExit(f"elsewhere: {bench.name}: what joins the scores is chosen by lists, which takes Spark: --set {off}")
         data, rest = [g for g in given if isinstance(g, list)], tuple(g for g in given if not isinstance(g, list))
         catalogue, integers = bench.catalogue, np.arange(_vocabulary(data))
         job = Job(
@@ -157,7 +161,7 @@ def _fitted(job: Job, folder: Path, until: float, chosen: dict[str, Any] | None)
         bench = sequence_fit._Bench(job.name, job.params, time.monotonic() + until - time.time(), Path(scratch), job)
         if job.way == "trained":
             return bench.trained("every", *data, chosen or {"epochs": job.params["epochs"]}, {})
-        return getattr(bench, job.way)(*data, *job.rest)
+        return getattr(bench, job.way)(*data, *job.rest, *([None] if job.way == "by_nights" else []))
 
 
 def lists(args: argparse.Namespace) -> None:

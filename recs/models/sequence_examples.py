@@ -255,7 +255,8 @@ def _new_users_marked(newest_first: Sequence[Staged]) -> Iterable[dict[str, np.n
 
 def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, held_out: float) -> dict[str, np.ndarray]:
     found = by_number(columns, numbers, columns["whole"], repeats)
-    asked = ((columns["window"] > 0) | ~held(columns["who"], held_out))[:, None]
+    older = (columns["window"] > 0) & ("h_text" not in columns)     # what came after an older window was never asked; texts are all asked
+    asked = (older | ~held(columns["who"], held_out))[:, None]
     if not repeats:
         asked = asked & first_meetings(np.concatenate([found["h_item"], found["target"]], axis=1))[:, found["h_item"].shape[1] :]
     found["target"] = np.where(asked, found["target"], 0)

@@ -24,7 +24,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 LEAST_EXAMPLES = 100        # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
-ENOUGH_HELD = 1_000         # examples of held out nights: further ones would only leave the training further behind
+ENOUGH_HELD = 1_000         # lists of held out nights: further ones would only leave the training further behind
 FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
 ALONE_SHARE = 0.18          # of the time left before that, from histories alone, and again by lift
 LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
@@ -100,7 +100,8 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         first_held_us = min(replay.cuts_us[n] for n in latest)
         early = [by_night[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
         if sum(night.rows for night in early) < LEAST_EXAMPLES:
-            return bench.by_users(every)
+            with known(replay, shape, None, shared, nights[0]) if shape.written else nullcontext([]) as present:
+                return bench.by_users(present, every)
         newest_early = next(n for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
         since_us = replay.cuts_us[newest_early]
         with known(replay, shape, first_held_us, shared, newest_early) as then, known(replay, shape, None, shared, nights[0]) as present:
@@ -111,7 +112,7 @@ def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list
     """The nights held out: the latest, until there are enough lists, at most a share of all."""
     held, most = [newest_first[0]], round(len(newest_first) * VALIDATION_SHARE)
     for night in newest_first[1:most]:
-        if sum(by_night[n].rows for n in held) >= ENOUGH_HELD:
+        if sum((read_columns(by_night[n], ["window"])["window"] == 0).sum() for n in held) >= ENOUGH_HELD:
             break
         held.append(night)
     return held
@@ -164,12 +165,13 @@ class _Bench:
     folder: Path
     catalogue: Catalogue
 
-    def by_users(self, nights: Sequence[Staged]) -> Fit:
+    def by_users(self, present: list[Staged], nights: list[Staged]) -> Fit:
         """The weights that order best what followed for some users, whose targets are not trained."""
-        numbers, share = Numbers.of(nights, self.params["least"]), self.params["held_out"]
-        data, asked = self._training("training", nights, numbers, share), self._asked("asked", nights, numbers, None, share)
+        some, share = present + nights, self.params["held_out"]
+        numbers = Numbers.of(some, self.params["least"])
+        data, asked = self._training("training", some, numbers, share), self._asked("asked", nights, numbers, None, share)
         if not asked.rows:      # so few users that the hash chose none
-            return self.trained("every", [], nights, {"epochs": self.params["epochs"]}, {})
+            return self.trained("every", present, nights, {"epochs": self.params["epochs"]}, {})
         weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, 1.0)
         return self._fit(weights, chosen, data, figures)
 
