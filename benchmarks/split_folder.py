@@ -59,6 +59,8 @@ class SplitFolder:
         for name in ("fit_events.parquet", "requests.parquet", "history_events"):
             if not (self.path / name).exists():
                 raise SplitError(f"{self.path / name}: missing")
+        if self.items_path is not None and not self.items_path.exists():
+            raise SplitError(f"{self.items_path}: missing; --items takes a Parquet file with the column item_id")
         self.protocol: str = self.meta["protocol"]
         self.filter_seen: bool = self.meta["filter_seen"]
         self.has_clock: bool = self.meta.get("source", {}).get("has_time", True)

@@ -140,6 +140,8 @@ def test_what_is_said_of_items_stands_beside_the_folder(tmp_path: Path, spark):
 def test_what_no_table_of_items_has_is_named(tmp_path: Path, spark):
     log = log_of()
     write_nightly(tmp_path / "split", log, False)
+    with pytest.raises(SplitError, match="items.parquet: missing"):
+        SplitFolder(tmp_path / "split", spark, tmp_path / "items.parquet")
     for columns, said in (({"item_id": ["z"], "colour": ["red"]}, "no colour"), ({"title": ["a"]}, "column missing: item_id")):
         pd.DataFrame(columns).to_parquet(tmp_path / "items.parquet", index=False)
         with pytest.raises(SplitError, match=said):
