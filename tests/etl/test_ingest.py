@@ -358,6 +358,7 @@ def test_a_run_that_dies_leaves_no_trace(spark, tmp_path, n, after):
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_leftovers_of_a_dead_run_go_even_when_its_files_do_not_come_again(spark, lake, tmp_path):
     load(lake, config(), write(tmp_path / "1.json", [("ann", "x", "2024-05-20T10:00:00Z")]))
     with pytest.raises(KeyboardInterrupt):      # files, item rows, vocabulary and events are written; quarantine and batch are not

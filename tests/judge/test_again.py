@@ -140,7 +140,8 @@ def test_the_replay_is_the_truth_of_a_plain_reading(lake: Lake, evaluated):
     assert page.figure("personal", "ndcg@5").n == len(wanted)
 
 
-@pytest.mark.parametrize("protocol", ["loo", pytest.param("gts_last", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["loo", "gts_last"])
 def test_published_protocols_ask_by_both_rules(lake: Lake, protocol: str):
     args = Namespace(models=["personal"], nights=1, every=1, until=None, refit="never", protocol=protocol, k=5)
     page = evaluate.run(lake, settings(), args, Path(lake.root) / "_runs" / protocol, Steps())

@@ -63,6 +63,7 @@ def test_staged_examples_are_those_of_the_fit_and_of_the_next_nights(lake: Lake)
     assert first.items() <= parts(lake).items()
 
 
+@pytest.mark.slow
 def test_a_refit_goes_on_from_the_reigning_weights_so_many_times(lake: Lake, monkeypatch: pytest.MonkeyPatch):
     assert train.goes_on_from(lake, settings(warm_starts=1), night(1).as_of_us) is None      # nobody reigns
     first = _champion.of_the_night(lake, settings(), lake, attempt_at(1))
