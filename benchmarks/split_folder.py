@@ -101,11 +101,15 @@ class SplitFolder:
         return self.spark.createDataFrame([], USERS.ddl)
 
     @cached_property
+    def _raw_items(self) -> DataFrame | None:
+        return None if self.items_path is None else self.spark.read.parquet(str(self.items_path))
+
+    @cached_property
     def items(self) -> DataFrame | None:
         """ITEMS rows, where a file says something of items."""
-        if self.items_path is None:
+        raw = self._raw_items
+        if raw is None:
             return None
-        raw = self.spark.read.parquet(str(self.items_path))
         if unknown := sorted(set(raw.columns) - {c.name for c in ITEMS.columns}):
             raise SplitError(f"{self.items_path}: the table items has no {', '.join(unknown)}; it has {', '.join(ITEMS.column_names)}")
         if "item_id" not in raw.columns:
@@ -185,7 +189,7 @@ class SplitFolder:
             "fit": {"nights": 7, "horizon": self.horizon_us / MICROS if self.nightly else 3600},
         }
         if self.items is not None:
-            said = self.spark.read.parquet(str(self.items_path)).columns
+            said = self._raw_items.columns
             log["items"] = {"source": {"format": "parquet"}, "columns": {name: name for name in said}}
             if fields := [name for name in TextConfig().fields if name in said]:
                 tree["text"] = {"fields": fields}

@@ -353,12 +353,15 @@ class Run:
         """Whatever item tables are made from, with what is known of the items themselves."""
         return Sources(hours, sequences, self.split.vocabulary, self.split.items, self.split.event_types, self._texts)
 
-    @property
+    @cached_property
     def _facts(self) -> dict[str, Any]:
         """What stands in the manifests of item tables beside the cut."""
-        text = self.config.text.model_dump(mode="json") if self._texts and self.config.text else {}
-        items = {} if self.split.items_path is None else {"items": hashlib.sha256(self.split.items_path.read_bytes()).hexdigest()}
-        return {"split": self.split.path.name, **items, **({"text": text} if text else {})}
+        facts: dict[str, Any] = {"split": self.split.path.name}
+        if self.split.items_path is not None:
+            facts["items"] = hashlib.sha256(self.split.items_path.read_bytes()).hexdigest()
+        if self._texts is not None:
+            facts["text"] = self._texts.config.model_dump(mode="json")
+        return facts
 
     def sequences(self, events: DataFrame, as_of_us: int) -> DataFrame:
         """Histories of all users before an instant."""

@@ -267,10 +267,9 @@ def _trained(columns: dict[str, np.ndarray], numbers: Numbers, repeats: bool, he
 def by_number(columns: dict[str, np.ndarray], numbers: Numbers, whole: np.ndarray, repeats: bool) -> dict[str, np.ndarray]:
     """The fields of recs/nn/next_item.py."""
     found = numbered({name: columns[name] for name in HISTORY if name in columns}, numbers.number, numbers.segments)
-    follow = np.zeros(found["h_item"].shape, np.uint8)
-    if "h_text" not in columns:     # a text says nothing of any other position
+    follow, text = np.zeros(found["h_item"].shape, np.uint8), {"h_text": columns["h_text"]} if "h_text" in columns else {}
+    if not text:    # a text says nothing of any other position
         follow[:, :-1] = (found["h_item"][:, :-1] > 0) & whole[:, None] & (repeats | first_meetings(found["h_item"])[:, 1:])
-    text = {"h_text": columns["h_text"]} if "h_text" in columns else {}
     return found | text | {"follow": follow, "target": numbers_of(columns["target"], numbers.number), "n_truth": columns["n_truth"]}
 
 

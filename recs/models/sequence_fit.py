@@ -98,23 +98,24 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         latest = _latest(nights, by_night)
         # what followed a night that is held out must not be what followed a night that is trained on
         first_held_us = min(replay.cuts_us[n] for n in latest)
-        early = [by_night[n] for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
+        before = [n for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
+        early = [by_night[n] for n in before]
         if sum(night.rows for night in early) < LEAST_EXAMPLES:
             with known(replay, shape, None, shared, nights[0]) if shape.written else nullcontext([]) as present:
                 return bench.by_users(present, every)
-        newest_early = next(n for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us)
-        since_us = replay.cuts_us[newest_early]
-        with known(replay, shape, first_held_us, shared, newest_early) as then, known(replay, shape, None, shared, nights[0]) as present:
+        since_us = replay.cuts_us[before[0]]
+        with known(replay, shape, first_held_us, shared, before[0]) as then, known(replay, shape, None, shared, nights[0]) as present:
             return bench.by_nights(then, early, [by_night[n] for n in latest], present, every, since_us, replay.only(latest))
 
 
 def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
     """The nights held out: the latest, until there are enough lists, at most a share of all."""
-    held, most = [newest_first[0]], round(len(newest_first) * VALIDATION_SHARE)
-    for night in newest_first[1:most]:
-        if sum((read_columns(by_night[n], ["window"])["window"] == 0).sum() for n in held) >= ENOUGH_HELD:
-            break
+    held, lists = [], 0
+    for night in newest_first[: max(1, round(len(newest_first) * VALIDATION_SHARE))]:
         held.append(night)
+        lists += int((read_columns(by_night[night], ["window"])["window"] == 0).sum())
+        if lists >= ENOUGH_HELD:
+            break
     return held
 
 
