@@ -97,7 +97,7 @@ def test_a_sequence_model_is_fitted_and_asked_on_the_executors(lake: Lake, monke
 
 
 def test_twins_of_one_night_are_not_played_against_each_other(lake: Lake, monkeypatch: pytest.MonkeyPatch):
-    reigning = champions.champion(lake)
+    reigning = train.fit_models(lake, settings(), lake, attempt_at(1), ["personal"])[0].row
     monkeypatch.setattr(_champion, "gains_on", None)
     challenger = reigning | {"model_version": "tonights", "trained_through_us": night(2).as_of_us}
     monkeypatch.setattr(_champion, "smoke", lambda *args: "")
