@@ -81,7 +81,7 @@ class NextItem(nn.Module):
     reads_text: ClassVar[bool] = False          # reads `h_text`, the history written out, and nothing of the events
     reads_places: ClassVar[bool] = False        # may read `h_place` (`places` of its Config), and `item_place` [I + 1, 2]
     probabilities: ClassVar[bool] = False       # the sigmoid of a score is how probable it is that the item comes
-    dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `pair_logits` say what it is
+    dot: ClassVar[bool] = True                  # a score is state · vector; else `logits` and `own_logits` say what it is
     tunes_reader: ClassVar[bool] = False        # the language model that reads items may be tuned with it (recs/nn/tuning.py)
     decodes: ClassVar[bool] = False             # lists may be made one item after another, each as if met at the request
     joined: ClassVar[bool] = False              # unless told otherwise, what is popular and what is the user's own may join its scores
@@ -144,9 +144,13 @@ class NextItem(nn.Module):
         """[M, S], [W, D] -> [M, W]."""
         return states @ vectors.T
 
+    def own_logits(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """[N, S], [N, W, D] -> [N, W]: the same where each state has items of its own."""
+        return (vectors @ states.unsqueeze(2)).squeeze(2)
+
     def pair_logits(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """[N, S], [N, D] -> [N]: the same for pairs."""
-        return (states * vectors).sum(-1)
+        """[N, S], [N, D] -> [N]: one item each."""
+        return self.own_logits(states, vectors.unsqueeze(1)).squeeze(1)
 
     def places(self, h_item: Tensor) -> Tensor:
         """[L] place of each position in a history of `length`: they count from the newest, so that padding moves none."""
@@ -259,7 +263,7 @@ class NextItem(nn.Module):
         if loss in ("softmax", "bce", "squares") and not self.dot:
             raise ValueError(f"loss: {loss} goes over the whole catalogue, which takes scores that are state · vector; say sampled or gbce")
         if loss == "softmax":
-            return catalogue_softmax(states_MS[row_N], self._every_vector(), wanted_N - 1)
+            return catalogue_softmax(states_MS, self._every_vector(), row_N, wanted_N - 1)
         if loss == "bce":
             return catalogue_bce(states_MS, self._every_vector(), row_N, wanted_N - 1)
         if loss == "squares":
@@ -284,8 +288,9 @@ class NextItem(nn.Module):
         never = torch.zeros_like(drawn, dtype=torch.bool)
         if not self.config.repeats:     # what else the user meets is neither asked of him again nor listed
             never = (drawn.unsqueeze(2) == known_NL.unsqueeze(1)).any(2) & (drawn != wanted_N.unsqueeze(1))
-        negatives = self.pair_logits(states_NS.repeat_interleave(shape[1], dim=0), self.vectors(drawn.flatten()))
-        return lift(self.pair_logits(states_NS, self.vectors(wanted_N)), negatives.view(shape), never)
+        every, place = drawn.unique(return_inverse=True)        # an item is drawn many times, and its vector may be made of a text
+        negatives = self.own_logits(states_NS, F.embedding(place, self.vectors(every)))
+        return lift(self.pair_logits(states_NS, self.vectors(wanted_N)), negatives, never)
 
     def _every_vector(self) -> Tensor:
         return self.vectors(torch.arange(1, self.n_items + 1, device=self.item.weight.device))

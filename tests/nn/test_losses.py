@@ -29,17 +29,20 @@ def sigmoid(x: float) -> float:
 
 
 def test_catalogue_softmax_whole_and_in_pieces():
+    """Ten states with a target each, two of them with another beside it, and one with the same twice."""
     states = torch.randn(10, 4, requires_grad=True)
-    table, wanted = torch.randn(6, 4, requires_grad=True), torch.arange(10) % 6
+    table = torch.randn(6, 4, requires_grad=True)
+    row = torch.tensor([3, *range(10), 8, 5])
+    wanted = torch.tensor([5, *(torch.arange(10) % 6), 0, 5])
     naive = 0.0
-    for s, w in zip(states.tolist(), wanted.tolist(), strict=True):
-        logits = [sum(a * b for a, b in zip(s, row, strict=True)) for row in table.tolist()]
+    for r, w in zip(row.tolist(), wanted.tolist(), strict=True):
+        logits = [sum(a * b for a, b in zip(states[r].tolist(), vector, strict=True)) for vector in table.tolist()]
         naive += math.log(sum(math.exp(x) for x in logits)) - logits[w]
-    whole = catalogue_softmax(states, table, wanted)
-    assert whole.item() == pytest.approx(naive / 10, rel=1e-5)
-    pieces = catalogue_softmax(states, table, wanted, rows_at_once=3)
+    whole = catalogue_softmax(states, table, row, wanted)
+    assert whole.item() == pytest.approx(naive / 13, rel=1e-5)
+    pieces = catalogue_softmax(states, table, row, wanted, rows_at_once=3)
     assert pieces.item() == pytest.approx(whole.item(), rel=1e-6)
-    of_torch = torch.nn.functional.cross_entropy(states @ table.T, wanted)
+    of_torch = torch.nn.functional.cross_entropy(states[row] @ table.T, wanted)
     wanted_gradients = torch.autograd.grad(3 * of_torch, (states, table))
     for loss in (whole, pieces):
         for a, b in zip(torch.autograd.grad(3 * loss, (states, table)), wanted_gradients, strict=True):

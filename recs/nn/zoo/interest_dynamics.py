@@ -170,9 +170,9 @@ class InterestDynamics(NextItem):
         """[M, S], [W, D] -> [M, W]."""
         return torch.cat([self._said(states.unsqueeze(1), some.unsqueeze(0)) for some in vectors.split(ITEMS_AT_ONCE)], dim=1)
 
-    def pair_logits(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """[N, S], [N, D] -> [N]."""
-        return self._said(states.unsqueeze(1), vectors.unsqueeze(1)).squeeze(1)
+    def own_logits(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """[N, S], [N, W, D] -> [N, W]."""
+        return self._said(states.unsqueeze(1), vectors)
 
     def _said(self, states: Tensor, vectors: Tensor) -> Tensor:
         """[M, 1, S] and [1 or M, W, D] -> [M, W]."""
