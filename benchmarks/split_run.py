@@ -13,7 +13,7 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property, reduce
 from pathlib import Path
@@ -99,7 +99,21 @@ class Run:
     @cached_property
     def setting(self) -> Setting:
         """What the log allows a model; the size of its catalogue is that of the fit events."""
-        return replay.setting_of(self.config, self.split.fit_events.select("item_index").distinct().count())
+        setting = replay.setting_of(self.config, self.split.fit_events.select("item_index").distinct().count())
+        return replace(setting, serves_us=self._serves_us)
+
+    @property
+    def _serves_us(self) -> int | None:
+        """From a fit's cut to that of the last night before the next fit, at the nights of this split."""
+        if not self.split.nightly:
+            return None
+        first = fitted = self.split.cuts_us[0]
+        oldest = 0
+        for cut in self.split.cuts_us:
+            if self.refit and cut != first and self.config.fit.is_due(fitted, cut):
+                fitted = cut
+            oldest = max(oldest, cut - fitted)
+        return oldest
 
     @cached_property
     def grid(self) -> list[dict[str, Any]]:

@@ -239,6 +239,13 @@ class FitConfig(_Strict):
             return self.light_lists // n_cuts
         return min(self.max_users, self.train_lists // n_cuts) if trains else self.max_users
 
+    @property
+    def serves_us(self) -> int | None:
+        """From a fit's cut to that of the last night before the next fit; None: there is no next one."""
+        if isinstance(self.every, timedelta):
+            return max(self.every - timedelta(days=1), timedelta()) // timedelta(microseconds=1)
+        return 0 if self.every == "nightly" else None
+
     def is_due(self, through_us: int, as_of_us: int) -> bool:
         """Is a model that knows what happened before `through_us` to be fitted anew at the cut `as_of_us`?"""
         if isinstance(self.every, timedelta):

@@ -68,6 +68,12 @@ def test_when_a_model_is_fitted_anew_is_a_policy(tmp_path: Path, every: str, age
     assert fit.is_due(1_000 * DAY, (1_000 + age_d) * DAY) is due
 
 
+@pytest.mark.parametrize(("every", "days"), [("7d", 6), ("12h", 0), ("nightly", 0), ("never", None)])
+def test_a_fit_serves_until_the_next(tmp_path: Path, every: str, days: int | None):
+    fit = load(written(tmp_path, MINIMAL + f"fit: {{every: {every}}}\n")).fit
+    assert fit.serves_us == (None if days is None else days * DAY)
+
+
 def test_nights_trained_on_at_most_are_not_fewer_than_at_least(tmp_path: Path):
     with pytest.raises(ConfigError, match="max_train_nights 120 is below train_nights 200"):
         load(written(tmp_path, MINIMAL + "fit: {train_nights: 200}\n"))

@@ -61,7 +61,7 @@ def setting_of(config: Config, n_items: int) -> Setting:
     places = config.log.items is not None and {"lat", "lon"} <= config.log.items.columns.keys()
     setting = Setting(
         repeats, config.log.events.has_clock, n_items, config.item_tables.ease_max_items, config.fit.nights, horizon_us, places,
-        texts=config.text is not None and config.log.items is not None, fixed=config.parameters)
+        texts=config.text is not None and config.log.items is not None, fixed=config.parameters, serves_us=config.fit.serves_us)
     for name in config.parameters:
         grid_of(name, setting)
     return setting

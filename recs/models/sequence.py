@@ -79,7 +79,7 @@ class SequenceModel(Model):
             params["written"] = WRITTEN | params["written"]
             if params["written"]["asked"] is None:
                 params["written"]["asked"] = ASKED.get(params["written"]["model"], 1)
-        return fit(cls.name, params, replay)
+        return fit(cls.name, params, replay, setting.serves_us)
 
     @classmethod
     def kept(cls, params: dict[str, Any]) -> dict[str, Any]:

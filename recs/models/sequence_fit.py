@@ -2,8 +2,9 @@
 
     examples        of every night, written once as staged Parquet by the executors (recs/models/sequence_examples.py), and of what is
                     known: all users' histories up to the present
-    held out        several nights: the latest of them; the network is trained on the earlier ones and on what was known at the first of
-                    the latest, and the number of epochs around which it is best is kept; in several ways: with the earlier nights'
+    held out        several nights: the latest of them, no more days than a fit serves: on news a network of two days ago has a third of
+                    a fresh one's NDCG, and learns best in another way; the network is trained on the earlier ones and on what was
+                    known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: with the earlier nights'
                     questions; from histories alone, which is better where items live for days and most questions are about items that
                     are gone; and by lift, which leaves what is popular at the time to what joins the scores.  That is chosen for each
                     way (recs/models/sequence_joined.py), and then the way whose lists are best
@@ -64,7 +65,8 @@ log = logging.getLogger(__name__)
 
 LEAST_EXAMPLES = 100        # to train on
 VALIDATION_SHARE = 0.2      # of several nights, the latest, at most
-ENOUGH_HELD = 1_000         # lists of held out nights: further ones would only leave the training further behind
+LEAST_HELD = 100            # lists of held out nights, also where a fit does not serve that many nights
+ENOUGH_HELD = 1_000         # further ones would only leave the training further behind
 FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
 ALONE_SHARE = 0.18          # of the time left before that, from histories alone, and again by lift
 LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
@@ -77,8 +79,8 @@ STEPS_MEASURED = 7
 SPARE = 0.9                 # of the time is planned with
 
 
-def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
-    """Parameters, weights and metrics; see the module's text."""
+def fit(name: str, params: dict[str, Any], replay: Replay, serves_us: int | None = None) -> Fit:
+    """Parameters, weights and metrics of a fit that makes lists up to `serves_us` after its cut; see the module's text."""
     shape = Shape(
         params["length"], params["windows"], params["targets"], also_read(params), params.get("written"), params.get("graded", 0))
     newest_first = sorted(replay.nights, key=lambda n: -replay.cuts_us[n])
@@ -95,7 +97,7 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
         if params["chosen"]:
             with known(replay, shape, None, shared, newest_first[0]) as present:
                 return bench.trained("every", present, every, params["chosen"], {})
-        latest = _latest(nights, by_night)
+        latest = _latest(nights, by_night, replay.cuts_us, serves_us)
         # what followed a night that is held out must not be what followed a night that is trained on
         first_held_us = min(replay.cuts_us[n] for n in latest)
         before = [n for n in nights if replay.cuts_us[n] + replay.horizon_us <= first_held_us]
@@ -108,10 +110,12 @@ def fit(name: str, params: dict[str, Any], replay: Replay) -> Fit:
             return bench.by_nights(then, early, [by_night[n] for n in latest], present, every, since_us, replay.only(latest))
 
 
-def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged]) -> list[int]:
-    """The nights held out: the latest, until there are enough lists, at most a share of all."""
+def _latest(newest_first: Sequence[int], by_night: Mapping[int, Staged], cuts_us: Sequence[int], serves_us: int | None) -> list[int]:
+    """The nights held out: the latest, as many as one fit serves, until there are enough lists, at most a share of all."""
     held, lists = [], 0
     for night in newest_first[: max(1, round(len(newest_first) * VALIDATION_SHARE))]:
+        if serves_us is not None and cuts_us[newest_first[0]] - cuts_us[night] > serves_us and lists >= LEAST_HELD:
+            break
         held.append(night)
         lists += int((read_columns(by_night[night], ["window"])["window"] == 0).sum())
         if lists >= ENOUGH_HELD:

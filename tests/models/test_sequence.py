@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,16 @@ def test_events_of_items_never_met_are_not_there(nights, sasrec):
     np.testing.assert_array_equal(a[1:], popular[1:])       # without an event it can read: what is popular
     why = model.explain(mixed, np.full(3, CUT), q.tables, np.tile([0, 1], (3, 1)))
     assert (why.code[1:] == REASONS.index("popular")).all()
+
+
+def test_a_fit_is_judged_by_nights_of_the_age_it_serves(monkeypatch: pytest.MonkeyPatch):
+    lists = {0: 60, 1: 60, 2: 60, 3: 60, 4: 0, 5: 900, 6: 60}       # of the latest night, the one before it, …
+    monkeypatch.setattr(sequence_fit, "read_columns", lambda night, names: {"window": np.array([0] * lists[night] + [1] * 99)})
+    held_of = partial(sequence_fit._latest, range(40), range(40), CUT - np.arange(40) * DAY)
+    assert held_of(None) == [0, 1, 2, 3, 4, 5]      # until there are enough
+    assert held_of(3 * DAY) == [0, 1, 2, 3]
+    assert held_of(0) == [0, 1]                     # one night has too few lists
+    assert sequence_fit._latest(range(10), range(40), CUT - np.arange(40) * DAY, None) == [0, 1]
 
 
 def test_one_night_holds_users_out(nights):
