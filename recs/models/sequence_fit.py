@@ -4,10 +4,10 @@
                     known: all users' histories up to the present
     held out        several nights: the latest of them, no more days than a fit serves: on news a network of two days ago has a third of
                     a fresh one's NDCG, and learns best in another way; the network is trained on the earlier ones and on what was
-                    known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: with the earlier nights'
-                    questions; from histories alone, which is better where items live for days and most questions are about items that
-                    are gone; and by lift, which leaves what is popular at the time to what joins the scores.  That is chosen for each
-                    way (recs/models/sequence_joined.py), and then the way whose lists are best
+                    known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: with
+                    the earlier nights' questions; from histories alone, which is better where items live for days and most questions
+                    are about items that are gone; and by lift, which leaves what is popular at the time to what joins the scores.  That
+                    is chosen for each way (recs/models/sequence_joined.py), and then the way whose lists are best
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
