@@ -39,10 +39,10 @@ class Setting:
     ease_max_items: int = 15_000    # above, the item tables leave EASE out
     judged_nights: int = 2  # the latest nights, by which models are compared
     horizon_us: int = 86_400_000_000    # what is listed should come true within this time after the request
-    serves_us: int | None = None        # from a fit's cut to that of the last night it makes lists for; None: for ever
     places: bool = False    # do items have places?
     texts: bool = False     # are there vectors of the items' texts?
     fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)    # by model: parameters that the configuration holds fixed
+    serves_us: int | None = None        # from a fit's cut to that of the last night it makes lists for; None: for ever
 
 
 @dataclass(frozen=True)
