@@ -107,10 +107,9 @@ class Run:
         """From a fit's cut to that of the last night before the next fit, at the nights of this split."""
         if not self.split.nightly:
             return None
-        first = fitted = self.split.cuts_us[0]
-        oldest = 0
+        fitted, oldest = self.split.cuts_us[0], 0
         for cut in self.split.cuts_us:
-            if self.refit and cut != first and self.config.fit.is_due(fitted, cut):
+            if self.refit and self.config.fit.is_due(fitted, cut):
                 fitted = cut
             oldest = max(oldest, cut - fitted)
         return oldest

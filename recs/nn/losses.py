@@ -31,7 +31,17 @@ def _rows_at_once(table: Tensor) -> int:
     return max(ROWS_AT_ONCE, LOGITS_AT_ONCE // len(table)) if table.is_cuda else ROWS_AT_ONCE
 
 
-class _CatalogueSoftmax(torch.autograd.Function):
+class _OverCatalogue(torch.autograd.Function):
+    """A loss whose `forward` has taken the gradients of its sum already; the mean is over `ctx.n`."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
+        of_states, of_table = ctx.saved_tensors
+        return of_states * (up / ctx.n), of_table * (up / ctx.n), None, None, None
+
+
+class _CatalogueSoftmax(_OverCatalogue):
     """loss of a state = n · log sum exp z - sum of z[targets], n of them;  d loss / d z = n · softmax(z) - targets;  z = states · table."""
 
     @staticmethod
@@ -56,12 +66,6 @@ class _CatalogueSoftmax(torch.autograd.Function):
         ctx.n = max(len(row), 1)
         return total / ctx.n
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
-        of_states, of_table = ctx.saved_tensors
-        return of_states * (up / ctx.n), of_table * (up / ctx.n), None, None, None
-
 
 def catalogue_bce(states: Tensor, table: Tensor, row: Tensor, target: Tensor, rows_at_once: int | None = None) -> Tensor:
     """Multi-label binary cross-entropy over all rows of `table` [I, D] for `states` [M, D]: y = 1 at the pairs (row, target) [N].
@@ -74,7 +78,7 @@ def catalogue_bce(states: Tensor, table: Tensor, row: Tensor, target: Tensor, ro
     return _CatalogueBCE.apply(states, table, row, target, rows_at_once or _rows_at_once(table))
 
 
-class _CatalogueBCE(torch.autograd.Function):
+class _CatalogueBCE(_OverCatalogue):
     """d loss / d z = sigmoid(z) - y;  z = states · table."""
 
     @staticmethod
@@ -94,12 +98,6 @@ class _CatalogueBCE(torch.autograd.Function):
         ctx.save_for_backward(of_states.to(states.dtype), of_table)
         ctx.n = n
         return total / n
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
-        of_states, of_table = ctx.saved_tensors
-        return of_states * (up / ctx.n), of_table * (up / ctx.n), None, None, None
 
 
 def catalogue_squares(states: Tensor, table: Tensor, row: Tensor, target: Tensor, unobserved: float) -> Tensor:
