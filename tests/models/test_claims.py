@@ -98,7 +98,9 @@ def test_a_sequence_model_learns_order_where_it_decides(name: str, ordered: Made
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "chosen"), [("lm_adapter", {"epochs": 6}), ("interest_dynamics", {"epochs": 4, "nights": 0})])
+@pytest.mark.parametrize(("name", "chosen"), [
+    ("hstu", {"epochs": 6}), ("lm_adapter", {"epochs": 6}), ("interest_dynamics", {"epochs": 4, "nights": 0}),
+])
 def test_a_time_aware_model_learns_time_where_it_decides(name: str, chosen: dict[str, int], fading: Made, timeless: Made):
     """Asked at the instants of first events; nothing is chosen on held-out nights, which are asked for a whole day."""
     model = fitted(name, fading, chosen=chosen)

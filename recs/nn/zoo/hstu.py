@@ -23,6 +23,8 @@ from recs.nn.attention import tell
 from recs.nn.next_item import Batch, NextItem, NextItemConfig, causal
 from recs.nn.time import RelativeTimeBias
 
+AGE_RATE = 10       # of the learning rate
+
 
 class HSTUConfig(NextItemConfig):
     """With the number of layers and heads, and what the biases know."""
@@ -53,6 +55,10 @@ class HSTU(NextItem):
         for layer in self.layers:
             x = layer(x, may_see, batch)
         return self.norm(x)
+
+    def rates(self) -> dict[str, float]:
+        """A bias is one number for all that is so old: at the rate of the rest it moves too little for two heads to part by age."""
+        return super().rates() | {f"layers.{n}.since.bias.weight": AGE_RATE for n in range(len(self.layers)) if self.config.time}
 
 
 class _Unit(nn.Module):
