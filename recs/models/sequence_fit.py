@@ -6,8 +6,9 @@
                     a fresh one's NDCG, and learns best in another way; the network is trained on the earlier ones and on what was
                     known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: with
                     the earlier nights' questions; from histories alone, which is better where items live for days and most questions
-                    are about items that are gone; and by lift, which leaves what is popular at the time to what joins the scores.  That
-                    is chosen for each way (recs/models/sequence_joined.py), and then the way whose lists are best
+                    are about items that are gone, and mostly of what came last, in days; and by lift, which leaves what is popular at
+                    the time to what joins the scores.  That is chosen for each way (recs/models/sequence_joined.py), and then the way
+                    whose lists are best
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
@@ -69,6 +70,8 @@ LEAST_HELD = 100            # lists of held out nights, also where a fit does no
 ENOUGH_HELD = 1_000         # further ones would only leave the training further behind
 FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
 ALONE_SHARE = 0.18          # of the time left before that, from histories alone, and again by lift
+RECENT_SHARE = 0.1          # of the time left before that, with each half-life
+HALF_LIVES = (14.0, 3.0)    # days, of what a network learns from histories
 LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
 BETTER = "ndcg@10"          # of several ways to learn the one with more of it …
 STEADY = "steady_ndcg@10"   # … around the best epoch, for a single evaluation may be luck: on news one article is in every fourth list
@@ -191,18 +194,15 @@ class _Bench:
         """
         alone = sum(staged.rows for staged in then) >= LEAST_EXAMPLES and not self.params.get("graded")
         histories: dict[str, Any] = {"nights": 0} if alone else {}
-        ways = [("from histories alone", histories, ALONE_SHARE)] if alone else []
-        if POPULAR in joining(self.params) and self.tuning is None and "loss" not in self.params["network"]:
-            ways.append(("by lift", histories | {"loss": "lift", "epochs": min(LIFT_EPOCHS, self.params["epochs"])}, ALONE_SHARE))
-        found = []
+        fixed, found = self.params["network"], []
 
-        @cache      # two ways may learn from the same nights
+        @cache      # several ways learn from the same nights
         def written(nights: int | None) -> tuple[Staged, Staged, Numbers]:
             some = then + early[:nights]
             numbers = Numbers.of(some, self.params["least"])
             return self._training(f"early-{nights}", some, numbers), self._asked(f"latest-{nights}", latest, numbers, since_us), numbers
 
-        for way, kept, share in [*ways, ("with questions", {}, FIRST_RUN)]:
+        def attempt(way: str, share: float, **kept: Any) -> None:
             weights, figures, chosen = self._network(*written(kept.get("nights")), {"epochs": self.params["epochs"]} | kept, share)
             if joining(self.params):
                 if BETTER in figures:
@@ -212,6 +212,18 @@ class _Bench:
             worth = figures.get(BETTER if joining(self.params) else STEADY, 0.0)
             found.append((worth, figures, kept | chosen, weights))
             log.info("%s: %.4f %s", self.name, worth, way)
+
+        recent: dict[str, Any] = {}
+        if alone:
+            attempt("from histories alone", ALONE_SHARE, **histories)
+            if self.tuning is None and "half_life" not in fixed:
+                for half_life in HALF_LIVES:
+                    attempt(f"from histories alone, half of what is {half_life:g} days old", RECENT_SHARE, half_life=half_life, **histories)
+                best = max(found, key=lambda f: f[0])[2]
+                recent = {"half_life": best["half_life"]} if "half_life" in best else {}
+        if POPULAR in joining(self.params) and self.tuning is None and "loss" not in fixed:
+            attempt("by lift", ALONE_SHARE, loss="lift", **recent, **histories | {"epochs": min(LIFT_EPOCHS, self.params["epochs"])})
+        attempt("with questions", FIRST_RUN, **recent)
         _, figures, chosen, weights = max(found, key=lambda f: f[0])
         if joining(self.params) and network_class(self.name).probabilities:
             figures, chosen = _with_threshold(figures, chosen, threshold(self.name, self.params | {"chosen": chosen}, weights, held_out))
@@ -254,8 +266,10 @@ class _Bench:
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
         mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
         side = Side.of_training(self.params, self.catalogue.tables, mine, numbers.met)
-        by_lift = {"network": self.params["network"] | {"loss": planned["loss"]}} if "loss" in planned else {}
-        net = make_network(self.name, self.params | by_lift, len(mine), text.shape[1], read, side.sizes, len(numbers.segments))
+        learns = {key: planned[key] for key in ("loss", "half_life") if key in planned}
+        by_lift = "loss" in learns
+        params = self.params | {"network": self.params["network"] | learns}
+        net = make_network(self.name, params, len(mine), text.shape[1], read, side.sizes, len(numbers.segments))
         if net.config.loss == "lift":
             net.meet(*map(torch.from_numpy, meetings(data)))
         put(net, side.rows(self.catalogue.tables, mine, numbers.number))
@@ -269,7 +283,7 @@ class _Bench:
             "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
         until = None if self.until is None else time.monotonic() + share * (self.until - time.monotonic())
         tunes = self.tuning is not None and planned.get("tuning_epochs", 1) > 0
-        name = "lift" if by_lift else "run"
+        name = "-".join(["run", *map(str, learns.values())])
         how, config = self._train(net, data, None if by_lift else asked, settings, until, FROZEN_FIRST if tunes else 1.0, name)
         arrays: dict[str, np.ndarray] = {}
         figures, chosen = _figures(how, asked), {} if asked is None else {"epochs": how.best_epochs}

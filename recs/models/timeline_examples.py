@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def _prior(params: dict[str, Any], setting: Setting, latest: Replay) -> tuple[di
     if latest.scratch is None:
         return _fitted(setting, latest, names), None
     kinds = {name.partition("@")[0] for name in names} - {"popular", "new", "own"}
-    asked = [names, asdict(setting), latest.k, sorted(latest.contents(kinds).values())]
+    asked = [names, asdict(replace(setting, serves_us=None)), latest.k, sorted(latest.contents(kinds).values())]
     file = latest.scratch / f"prior-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.json"
     if not file.exists():
         _put(file, _fitted(setting, latest, names))

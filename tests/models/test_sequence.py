@@ -270,29 +270,33 @@ def test_what_happened_since_the_last_question_is_learned(nights):
     assert its[0, 0] > np.median(said)
 
 
-@pytest.mark.parametrize("alone_is_better", [True, False])
-def test_questions_are_left_out_where_the_latest_nights_are_listed_better_without(nights, monkeypatch, alone_is_better: bool):
-    trained = []
+@pytest.mark.parametrize(("best", "chosen"), [
+    (0, {"epochs": 1, "nights": 0}), (2, {"epochs": 3, "nights": 0, "half_life": 3.0}), (3, {"epochs": 4}),
+])
+def test_the_way_to_learn_is_that_of_the_best_lists_of_the_latest_nights(nights, monkeypatch, best: int, chosen: dict[str, float]):
+    rows, plans = [], []
 
     def network(bench, data, asked, numbers, planned, share):
-        trained.append(data.rows)
-        better = alone_is_better is (len(trained) == 1)
-        return {}, {"ndcg@10": 0.9, "steady_ndcg@10": 0.2 + 0.1 * better} if asked else {}, {"epochs": len(trained)} if asked else {}
+        rows.append(data.rows)
+        plans.append(planned)
+        better = best == len(rows) - 1
+        return {}, {"ndcg@10": 0.9, "steady_ndcg@10": 0.2 + 0.1 * better} if asked else {}, {"epochs": len(rows)} if asked else {}
 
     monkeypatch.setattr(sequence_fit._Bench, "_network", network)
     h, some = nights.questions[0].histories, nights.only([1, 2, 3, 4, 5])
     some.histories = h.before(nights.cuts_us[0])
     fit = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
-    alone, every, last = trained
-    assert alone < every and fit.metrics["steady_ndcg@10"] == pytest.approx(0.3)
-    assert fit.params["chosen"] == ({"epochs": 1, "nights": 0} if alone_is_better else {"epochs": 2})
+    alone, fresh, freshest, every, last = rows
+    assert alone == fresh == freshest < every and fit.metrics["steady_ndcg@10"] == pytest.approx(0.3)
+    assert [plan.get("half_life") for plan in plans] == [None, 14.0, 3.0, *[chosen.get("half_life")] * 2]
+    assert fit.params["chosen"] == chosen
     again = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1, "chosen": fit.params["chosen"]})
-    assert again.metrics["training_lists"] == last == trained[-1]
-    assert last <= len(h) if alone_is_better else last > every
+    assert again.metrics["training_lists"] == last == rows[-1]
+    assert last <= len(h) if "nights" in chosen else last > every
     some.histories = None       # nothing but the questions to learn from: they are all needed
-    trained.clear()
+    rows.clear()
     MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
-    assert len(trained) == 2
+    assert len(rows) == 2
 
 
 def test_first_meetings():
