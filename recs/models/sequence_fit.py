@@ -71,7 +71,7 @@ ENOUGH_HELD = 1_000         # further ones would only leave the training further
 FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
 ALONE_SHARE = 0.18          # of the time left before that, from histories alone, and again by lift
 RECENT_SHARE = 0.1          # of the time left before that, with each half-life
-HALF_LIVES = (14.0, 3.0)    # days, of what a network learns from histories
+HALF_LIVES = 14.0, 3.0, 0.75        # days, of what a network learns from histories: as long as shorter ones are better
 LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
 BETTER = "ndcg@10"          # of several ways to learn the one with more of it …
 STEADY = "steady_ndcg@10"   # … around the best epoch, for a single evaluation may be luck: on news one article is in every fourth list
@@ -219,6 +219,8 @@ class _Bench:
             if self.tuning is None and "half_life" not in fixed:
                 for half_life in HALF_LIVES:
                     attempt(f"from histories alone, half of what is {half_life:g} days old", RECENT_SHARE, half_life=half_life, **histories)
+                    if found[-1][0] <= found[-2][0]:
+                        break
                 best = max(found, key=lambda f: f[0])[2]
                 recent = {"half_life": best["half_life"]} if "half_life" in best else {}
         if POPULAR in joining(self.params) and self.tuning is None and "loss" not in fixed:

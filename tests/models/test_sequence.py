@@ -270,26 +270,28 @@ def test_what_happened_since_the_last_question_is_learned(nights):
     assert its[0, 0] > np.median(said)
 
 
-@pytest.mark.parametrize(("best", "chosen"), [
-    (0, {"epochs": 1, "nights": 0}), (2, {"epochs": 3, "nights": 0, "half_life": 3.0}), (3, {"epochs": 4}),
+@pytest.mark.parametrize(("worth", "half_lives", "chosen"), [
+    ([0.3, 0.2, 0.1], [None, 14, None], {"epochs": 1, "nights": 0}),                        # from all that is in the histories
+    ([0.2, 0.3, 0.4, 0.3, 0.1], [None, 14, 3, 0.75, 3], {"epochs": 3, "nights": 0, "half_life": 3}),    # from the newest of it
+    ([0.2, 0.2, 0.3], [None, 14, None], {"epochs": 3}),                                     # with the questions of earlier nights
+    ([0.2, 0.3, 0.2, 0.4], [None, 14, 3, 14], {"epochs": 4, "half_life": 14}),              # with the newest of them
 ])
-def test_the_way_to_learn_is_that_of_the_best_lists_of_the_latest_nights(nights, monkeypatch, best: int, chosen: dict[str, float]):
+def test_the_way_to_learn_is_that_of_the_best_lists_of_the_latest_nights(nights, monkeypatch, worth, half_lives, chosen):
     rows, plans = [], []
 
     def network(bench, data, asked, numbers, planned, share):
         rows.append(data.rows)
         plans.append(planned)
-        better = best == len(rows) - 1
-        return {}, {"ndcg@10": 0.9, "steady_ndcg@10": 0.2 + 0.1 * better} if asked else {}, {"epochs": len(rows)} if asked else {}
+        return {}, {"ndcg@10": 0.9, "steady_ndcg@10": worth[len(rows) - 1]} if asked else {}, {"epochs": len(rows)} if asked else {}
 
     monkeypatch.setattr(sequence_fit._Bench, "_network", network)
     h, some = nights.questions[0].histories, nights.only([1, 2, 3, 4, 5])
     some.histories = h.before(nights.cuts_us[0])
     fit = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
-    alone, fresh, freshest, every, last = rows
-    assert alone == fresh == freshest < every and fit.metrics["steady_ndcg@10"] == pytest.approx(0.3)
-    assert [plan.get("half_life") for plan in plans] == [None, 14.0, 3.0, *[chosen.get("half_life")] * 2]
-    assert fit.params["chosen"] == chosen
+    *alone, every, last = rows
+    assert set(alone) == {alone[0]} and alone[0] < every and fit.metrics["steady_ndcg@10"] == max(worth)
+    assert [plan.get("half_life") for plan in plans[:-1]] == half_lives
+    assert fit.params["chosen"] == plans[-1] == chosen
     again = MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1, "chosen": fit.params["chosen"]})
     assert again.metrics["training_lists"] == last == rows[-1]
     assert last <= len(h) if "nights" in chosen else last > every
