@@ -30,7 +30,7 @@ class TrainConfig(BaseModel):
     patience: int | None = Field(3, ge=1)           # evaluations without a new best
     evaluations_per_epoch: int = Field(1, ge=1)
     max_minutes: float | None = Field(None, gt=0)   # over all resumed runs: evaluates, keeps the best and ends
-    explode: float = Field(100.0, gt=1)             # a loss this many times the mean of the first 20 steps ends the run
+    explode: float = Field(100.0, gt=1)             # a loss this many times the mean of the first 20 that are not 0 ends the run
     # where and how exactly
     seed: int = Field(1, ge=0)
     device: str = "auto"                            # cuda where there is one

@@ -232,9 +232,9 @@ class _Run:
         for p in self.pending:
             loss, value = p.loss.item(), p.norm.item()
             first = self.at.first_losses
-            if len(first) < 20:
+            if len(first) < 20 and loss:        # none: there was nothing to learn in that step
                 first.append(loss)
-            limit = self.config.explode * max(float(np.mean(first)), 1e-3)
+            limit = self.config.explode * max(float(np.mean(first or [loss])), 1e-3)
             if not (math.isfinite(loss) and math.isfinite(value)) or loss > limit:
                 raise TrainingError(
                     f"loss {loss:g}, gradient norm {value:g} (a loss above {limit:.3g} counts as exploded) in epoch {p.epoch}, "

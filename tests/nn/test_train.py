@@ -158,6 +158,17 @@ def test_an_exploding_loss_ends_the_run(data: tuple[Staged, Staged], tmp_path: P
         run(data, tmp_path, Bomb())
 
 
+def test_steps_without_anything_to_learn_say_nothing_of_what_is_usual(data: tuple[Staged, Staged], tmp_path: Path):
+    class Late(Line):
+        step = 0
+
+        def loss(self, batch: dict[str, Tensor]) -> Tensor:
+            self.step += 1
+            return super().loss(batch) * (1e3 if self.step > 25 else 0.0)
+
+    assert run(data, tmp_path, Late())[1].why == "epochs"
+
+
 def test_a_metric_that_is_not_there_is_named_at_once(data: tuple[Staged, Staged], tmp_path: Path):
     with pytest.raises(TrainingError, match="no metric 'ndcg@10' in what the network evaluates: loss"):
         run(data, tmp_path, metric="ndcg@10")
