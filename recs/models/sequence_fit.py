@@ -4,11 +4,11 @@
                     known: all users' histories up to the present
     held out        several nights: the latest of them, no more days than a fit serves: on news a network of two days ago has a third of
                     a fresh one's NDCG, and learns best in another way; the network is trained on the earlier ones and on what was
-                    known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: with
-                    the earlier nights' questions; from histories alone, which is better where items live for days and most questions
-                    are about items that are gone, and mostly of what came last, in days; and by lift, which leaves what is popular at
-                    the time to what joins the scores.  That is chosen for each way (recs/models/sequence_joined.py), and then the way
-                    whose lists are best
+                    known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: from
+                    histories alone, which is better where items live for days and most questions are about items that are gone;
+                    again with half of what lies some days back, as long as fewer are better; by lift, which leaves what is popular
+                    at the time to what joins the scores; and with the earlier nights' questions.  What joins is chosen for each way
+                    (recs/models/sequence_joined.py), and then the way whose lists are best
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
 
@@ -30,7 +30,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -163,6 +163,20 @@ class Catalogue:
         return np.where(column[:, None] >= 0, values[np.maximum(column, 0)], values.dtype.type(missing))
 
 
+class _Attempt(NamedTuple):
+    """One way to learn: what its held-out lists are worth, its figures, what says how to learn so again, and its arrays."""
+
+    worth: float
+    figures: dict[str, float]
+    chosen: dict[str, Any]
+    weights: dict[str, np.ndarray]
+    late: bool      # one epoch takes longer than there was time for
+
+
+def _better(one: _Attempt | None, other: _Attempt) -> _Attempt:
+    return other if one is None or other.worth > one.worth else one
+
+
 @dataclass
 class _Bench:
     """Where networks are trained."""
@@ -180,7 +194,7 @@ class _Bench:
         data, asked = self._training("training", some, numbers, share), self._asked("asked", nights, numbers, None, share)
         if not asked.rows:      # so few users that the hash chose none
             return self.trained("every", present, nights, {"epochs": self.params["epochs"]}, {})
-        weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, 1.0)
+        weights, figures, chosen = self._network(data, asked, numbers, {"epochs": self.params["epochs"]}, self.until)
         return self._fit(weights, chosen, data, figures)
 
     def by_nights(
@@ -194,7 +208,7 @@ class _Bench:
         """
         alone = sum(staged.rows for staged in then) >= LEAST_EXAMPLES and not self.params.get("graded")
         histories: dict[str, Any] = {"nights": 0} if alone else {}
-        fixed, found = self.params["network"], []
+        fixed = self.params["network"]
 
         @cache      # several ways learn from the same nights
         def written(nights: int | None) -> tuple[Staged, Staged, Numbers]:
@@ -202,33 +216,38 @@ class _Bench:
             numbers = Numbers.of(some, self.params["least"])
             return self._training(f"early-{nights}", some, numbers), self._asked(f"latest-{nights}", latest, numbers, since_us), numbers
 
-        def attempt(way: str, share: float, **kept: Any) -> None:
-            weights, figures, chosen = self._network(*written(kept.get("nights")), {"epochs": self.params["epochs"]} | kept, share)
+        def attempt(way: str, share: float, **kept: Any) -> _Attempt:
+            until = self._until(share)
+            weights, figures, chosen = self._network(*written(kept.get("nights")), {"epochs": self.params["epochs"]} | kept, until)
+            late = until is not None and time.monotonic() > until
             if joining(self.params):
                 if BETTER in figures:
                     figures[f"alone_{BETTER}"] = figures[BETTER]
                 joined, figures[BETTER] = chosen_joined(self.name, self.params, weights, held_out)
                 chosen |= joined
             worth = figures.get(BETTER if joining(self.params) else STEADY, 0.0)
-            found.append((worth, figures, kept | chosen, weights))
             log.info("%s: %.4f %s", self.name, worth, way)
+            return _Attempt(worth, figures, kept | chosen, weights, late)
 
-        recent: dict[str, Any] = {}
+        best, recent = None, {}
         if alone:
-            attempt("from histories alone", ALONE_SHARE, **histories)
-            if self.tuning is None and "half_life" not in fixed:
-                for half_life in HALF_LIVES:
-                    attempt(f"from histories alone, half of what is {half_life:g} days old", RECENT_SHARE, half_life=half_life, **histories)
-                    if found[-1][0] <= found[-2][0]:
-                        break
-                best = max(found, key=lambda f: f[0])[2]
-                recent = {"half_life": best["half_life"]} if "half_life" in best else {}
+            best = attempt("from histories alone", ALONE_SHARE, **histories)
+            for half_life in HALF_LIVES if self.tuning is None and "half_life" not in fixed else ():
+                if best.late:
+                    break
+                way = f"from histories alone, half of what is {half_life:g} days old"
+                shorter = attempt(way, RECENT_SHARE, half_life=half_life, **histories)
+                if shorter.worth <= best.worth:
+                    break
+                best, recent = shorter, {"half_life": half_life}
         if POPULAR in joining(self.params) and self.tuning is None and "loss" not in fixed:
-            attempt("by lift", ALONE_SHARE, loss="lift", **recent, **histories | {"epochs": min(LIFT_EPOCHS, self.params["epochs"])})
-        attempt("with questions", FIRST_RUN, **recent)
-        _, figures, chosen, weights = max(found, key=lambda f: f[0])
+            few = {"epochs": min(LIFT_EPOCHS, self.params["epochs"])}
+            best = _better(best, attempt("by lift", ALONE_SHARE, loss="lift", **recent, **histories, **few))
+        best = _better(best, attempt("with questions", FIRST_RUN, **recent))
+        figures, chosen = best.figures, best.chosen
         if joining(self.params) and network_class(self.name).probabilities:
-            figures, chosen = _with_threshold(figures, chosen, threshold(self.name, self.params | {"chosen": chosen}, weights, held_out))
+            at = threshold(self.name, self.params | {"chosen": chosen}, best.weights, held_out)
+            figures, chosen = _with_threshold(figures, chosen, at)
         return self.trained("every", present, every, chosen, figures)
 
     def trained(
@@ -238,8 +257,12 @@ class _Bench:
         some = known + nights[: chosen.get("nights") if known else None]
         numbers = Numbers.of(some, self.params["least"])
         data = self._training(name, some, numbers)
-        weights, more, _ = self._network(data, None, numbers, chosen, 1.0)
+        weights, more, _ = self._network(data, None, numbers, chosen, self.until)
         return self._fit(weights, chosen, data, figures | more)
+
+    def _until(self, share: float) -> float | None:
+        """When a share of the time left is over."""
+        return None if self.until is None else time.monotonic() + share * (self.until - time.monotonic())
 
     def _training(self, name: str, nights: Sequence[Staged], numbers: Numbers, held_out: float = 0.0) -> Staged:
         if self.params.get("graded"):
@@ -261,9 +284,9 @@ class _Bench:
         return tuning_of(self.params, self.catalogue.tables)
 
     def _network(
-        self, data: Staged, asked: Staged | None, numbers: Numbers, planned: dict[str, Any], share: float,
+        self, data: Staged, asked: Staged | None, numbers: Numbers, planned: dict[str, Any], until: float | None,
     ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, Any]]:
-        """Arrays of a network trained for the epochs `planned`, its figures, what `asked` chose; `share` of the time left is its own."""
+        """Arrays of a network trained for the epochs `planned`, or as many as there is time for; its figures, what `asked` chose."""
         torch.manual_seed(self.params["seed"])
         read = data.fields["h_text"].shape[-1] if "h_text" in data.fields else 0
         mine, text, place = np.flatnonzero(numbers.number), self.catalogue.text, self.catalogue.place
@@ -283,7 +306,6 @@ class _Bench:
         settings = {
             "batch_size": int(np.clip(data.rows // STEPS, *BATCH)), "lr": 2e-3, "epochs": planned["epochs"], "seed": self.params["seed"],
             "patience": 5, "tensorboard": False, **net.learning, **self.params["train"]}
-        until = None if self.until is None else time.monotonic() + share * (self.until - time.monotonic())
         tunes = self.tuning is not None and planned.get("tuning_epochs", 1) > 0
         name = "-".join(["run", *map(str, learns.values())])
         how, config = self._train(net, data, None if by_lift else asked, settings, until, FROZEN_FIRST if tunes else 1.0, name)

@@ -29,7 +29,7 @@ from recs.models.base import Model, Setting
 from recs.models.fitting import Question
 
 QUICK = {
-    "length": 32, "windows": 4, "epochs": 10, "network": {"dim": 64, "dropout": 0.2},
+    "length": 32, "windows": 4, "epochs": 10, "network": {"dim": 64, "dropout": 0.2, "half_life": None},
     "train": {"precision": "fp32", "threads": 1}, **NETWORK_ALONE,
 }
 

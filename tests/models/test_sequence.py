@@ -279,7 +279,7 @@ def test_what_happened_since_the_last_question_is_learned(nights):
 def test_the_way_to_learn_is_that_of_the_best_lists_of_the_latest_nights(nights, monkeypatch, worth, half_lives, chosen):
     rows, plans = [], []
 
-    def network(bench, data, asked, numbers, planned, share):
+    def network(bench, data, asked, numbers, planned, until):
         rows.append(data.rows)
         plans.append(planned)
         return {}, {"ndcg@10": 0.9, "steady_ndcg@10": worth[len(rows) - 1]} if asked else {}, {"epochs": len(rows)} if asked else {}
@@ -299,6 +299,20 @@ def test_the_way_to_learn_is_that_of_the_best_lists_of_the_latest_nights(nights,
     rows.clear()
     MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
     assert len(rows) == 2
+
+
+def test_half_lives_are_not_tried_where_an_epoch_takes_too_long(nights, monkeypatch):
+    plans = []
+
+    def network(bench, data, asked, numbers, planned, until):
+        plans.append(planned)
+        return {}, {}, {}
+
+    monkeypatch.setattr(sequence_fit._Bench, "_network", network)
+    some = nights.only([1, 2, 3, 4, 5])
+    some.histories, some.until = nights.questions[0].histories.before(nights.cuts_us[0]), time.monotonic()
+    MODELS["sasrec"].fit_with(Setting(), some, {**QUICK, "windows": 1})
+    assert len(plans) == 3      # from histories alone, with questions, on all
 
 
 def test_first_meetings():

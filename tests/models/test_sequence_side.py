@@ -34,7 +34,8 @@ from recs.nn.zoo import network_class
 GROUPS, ITEMS, USERS = 6, 600, 90
 UNMET = tuple(range(ITEMS, ITEMS + GROUPS))     # one of each group
 KINDS = ("facts", "text", "vectors")     # lm_history writes out what the texts say; nothing else reads them here
-QUICK = {"length": 12, "windows": 3, "epochs": 6, "network": {"dim": 16, "dropout": 0.1}, "train": TRAIN, **NETWORK_ALONE}
+NETWORK = {"dim": 16, "dropout": 0.1, "half_life": None}
+QUICK = {"length": 12, "windows": 3, "epochs": 6, "network": NETWORK, "train": TRAIN, **NETWORK_ALONE}
 NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
 EDGES = [f"i{i:06d},i{j:06d}" for g in range(GROUPS) for i in range(g, ITEMS, GROUPS) for j in range(g, 5 * GROUPS, GROUPS) if i != j]
 

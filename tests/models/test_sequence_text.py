@@ -20,7 +20,8 @@ from recs.models.sequence import SequenceModel
 from recs.nn.text import encode
 
 NAMES = [name for name, cls in MODELS.items() if issubclass(cls, SequenceModel)]
-QUICK = {"length": 16, "windows": 3, "epochs": 8, "network": {"dim": 32, "dropout": 0.1}, "train": TRAIN, **NETWORK_ALONE}
+NETWORK = {"dim": 32, "dropout": 0.1, "half_life": None}
+QUICK = {"length": 16, "windows": 3, "epochs": 8, "network": NETWORK, "train": TRAIN, **NETWORK_ALONE}
 ITEMS, THEMES, USERS = 60, 6, 120
 NEW = (61, 62, 63)      # of themes 1, 2 and 3: in the catalogue, and met by nobody
 
