@@ -6,8 +6,8 @@
                     a fresh one's NDCG, and learns best in another way; the network is trained on the earlier ones and on what was
                     known at the first of the latest, and the number of epochs around which it is best is kept; in several ways: from
                     histories alone, which is better where items live for days and most questions are about items that are gone;
-                    again with half of what lies some days back, as long as fewer are better; by lift, which leaves what is popular
-                    at the time to what joins the scores; and with the earlier nights' questions.  What joins is chosen for each way
+                    again with half of what lies some days back, for several numbers of days; by lift, which leaves what is popular at
+                    the time to what joins the scores; and with the earlier nights' questions.  What joins is chosen for each way
                     (recs/models/sequence_joined.py), and then the way whose lists are best
                     one night (a target per user): the targets of a tenth of the users; their histories are trained
     training        several nights: again on all, for so many epochs; one night: the weights with the best held-out lists
@@ -71,7 +71,7 @@ ENOUGH_HELD = 1_000         # further ones would only leave the training further
 FIRST_RUN = 0.45            # of the time left, with questions: the network is trained again on all nights
 ALONE_SHARE = 0.18          # of the time left before that, from histories alone, and again by lift
 RECENT_SHARE = 0.1          # of the time left before that, with each half-life
-HALF_LIVES = 14.0, 3.0, 0.75        # days, of what a network learns from histories: as long as shorter ones are better
+HALF_LIVES = 14.0, 3.0, 0.75        # days, of what a network learns from histories
 LIFT_EPOCHS = 8             # at most: what such a network alone is worth on held-out lists says nothing of when to stop
 BETTER = "ndcg@10"          # of several ways to learn the one with more of it …
 STEADY = "steady_ndcg@10"   # … around the best epoch, for a single evaluation may be luck: on news one article is in every fourth list
@@ -232,14 +232,10 @@ class _Bench:
         best, recent = None, {}
         if alone:
             best = attempt("from histories alone", ALONE_SHARE, **histories)
-            for half_life in HALF_LIVES if self.tuning is None and "half_life" not in fixed else ():
-                if best.late:
-                    break
+            for half_life in () if best.late or self.tuning is not None or "half_life" in fixed else HALF_LIVES:
                 way = f"from histories alone, half of what is {half_life:g} days old"
-                shorter = attempt(way, RECENT_SHARE, half_life=half_life, **histories)
-                if shorter.worth <= best.worth:
-                    break
-                best, recent = shorter, {"half_life": half_life}
+                best = _better(best, attempt(way, RECENT_SHARE, half_life=half_life, **histories))
+            recent = {key: value for key, value in best.chosen.items() if key == "half_life"}
         if POPULAR in joining(self.params) and self.tuning is None and "loss" not in fixed:
             few = {"epochs": min(LIFT_EPOCHS, self.params["epochs"])}
             best = _better(best, attempt("by lift", ALONE_SHARE, loss="lift", **recent, **histories, **few))
